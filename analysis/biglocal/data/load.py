@@ -1,0 +1,102 @@
+"""A tier of data: the same tables whatever their source, each read and checked once, with its digest.
+
+    tier = load("synthetic", seed=1)         # or load("open", data=Path, treated=Path)
+    tier.digest("areas")                      # cheap: no table is read
+    tier.table("areas")                       # read, held against the contract, kept
+
+A tier module (`synthetic`, `open`, `secure`) gives three functions of one `Request`:
+`banner(request)` the word that stands on every page ("" for a real study),
+`digests(request)` table -> digest of what it is made from, for the tables the tier has, and
+`read(name, request, done)` the frame of one table, given `done(other)` for the checked others.
+`lacks(request)` says for the tables or columns it has not: what is missing and how to get it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biglocal.data.tables import TABLES, check
+from biglocal.model import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIERS = ("synthetic", "open", "secure")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for: the tier, its seed (synthetic) or its folder and list of treated LSOAs."""
+
+    tier: str
+    seed: int = 0
+    data: Path | None = None
+    treated: Path | None = None
+    min_months: int = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A tier at hand. Tables are read on first use and kept for the run."""
+
+    request: Request
+    banner: str
+    digests: dict[str, str]
+    lacks: dict[str, str]
+    _reader: Callable[[str, Request, Callable[[str], pd.DataFrame]], pd.DataFrame]
+    _kept: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.request.tier
+
+    def digest(self, name: str) -> str:
+        """Digest of what table `name` is made from; '' for a table the tier lacks."""
+        return self.digests.get(name, "")
+
+    def has(self, name: str) -> bool:
+        return name in self.digests
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Table `name`, checked. Raises `DataError` if the tier lacks it or it breaks its contract."""
+        if name not in self.digests:
+            known = ", ".join(self.digests)
+            raise DataError(
+                f"tier {self.name}: no table {name} (it has {known}). {self.lacks.get(name, '')}".rstrip()
+            )
+        if name not in self._kept:
+            frame = self._reader(name, self.request, self.table)
+            self._kept[name] = check(name, frame, f"{self.name} tier")
+        return self._kept[name]
+
+
+def load(tier: str, *, seed: int = 0, data: Path | None = None, treated: Path | None = None, min_months: int = 12) -> Tier:
+    """Open a tier without reading its tables.
+
+    Raises `DataError` for an unknown tier, a missing folder or file, or an option the tier does not take.
+    """
+    if tier not in TIERS:
+        raise DataError(f"tier '{tier}' does not exist; choose one of {', '.join(TIERS)}.")
+    if tier == "synthetic" and (data or treated):
+        raise DataError("tier synthetic is made from a seed: it takes neither --data nor --treated. Use the tier open.")
+    if tier != "synthetic" and data is None:
+        raise DataError(f"tier {tier} needs --data DIR, the folder that holds its files (see data-raw/README.md).")
+    if data is not None and not data.is_dir():
+        raise DataError(f"--data {data}: no such folder. Give the folder that holds the files (see data-raw/README.md).")
+    if treated is not None and not treated.is_file():
+        raise DataError(
+            f"--treated {treated}: no such file. Give a CSV with lsoa11, area_id, area_name, wave, share; "
+            f"`python data-raw/placebo.py` draws a placebo one."
+        )
+    request = Request(tier, seed, data, treated, min_months)
+    module = importlib.import_module(f"biglocal.data.{tier}")
+    return Tier(request, module.banner(request), module.digests(request), module.lacks(request), module.read)
+
+
+def order() -> tuple[str, ...]:
+    """The tables of the contract, in its order."""
+    return tuple(TABLES)

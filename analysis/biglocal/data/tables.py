@@ -1,0 +1,330 @@
+"""The contract of the tables: every tier gives these, and nothing downstream asks where they came from.
+
+The contract is data (no import beyond the standard library), so that the plan can be checked against
+it and the data dictionary written from it in milliseconds; `check` holds a frame against it and names
+file, column and row of what breaks it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from biglocal.model import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["text", "category", "integer", "number", "flag", "date"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: `low` and `high` are inclusive; `codes` are values outside the range that mean missing."""
+
+    kind: Kind
+    doc: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    allowed: tuple[str, ...] = ()
+    pattern: str = ""
+    codes: tuple[int, ...] = ()
+    blank: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table: what a row is, its key, its columns."""
+
+    doc: str
+    key: tuple[str, ...]
+    columns: dict[str, Column]
+
+
+LSOA11 = r"E01\d{6}"
+FIRST_YEAR, LAST_YEAR = 2010, 2022
+REGIONS = (
+    "North East", "North West", "Yorkshire and The Humber", "East Midlands", "West Midlands",
+    "East", "London", "South East", "South West",
+)  # fmt: skip
+CRIMES = ("burglary", "antisocial_behaviour", "criminal_damage", "violence")
+WAVES = (2016, 2018, 2020)
+QUALIFICATIONS = ("none", "below_degree", "degree")
+
+
+def _lsoa(doc: str = "Lower layer super output area, 2011 code") -> Column:
+    return Column("text", doc, pattern=LSOA11)
+
+
+def _score(doc: str, low: float | None = None, high: float | None = None) -> Column:
+    return Column("number", doc, unit="score, higher is more deprived", low=low, high=high, blank=True)
+
+
+def _likert(doc: str, high: int = 5) -> Column:
+    return Column("integer", doc, unit=f"1 to {high}", low=1, high=high, blank=True)
+
+
+TABLES: dict[str, Table] = {
+    "areas": Table(
+        "One row for each of the LSOAs of England (2011 boundaries).",
+        ("lsoa11",),
+        {
+            "lsoa11": _lsoa(),
+            "msoa11": Column("category", "Middle layer super output area (code or name) that holds the LSOA"),
+            "district": Column("category", "Local authority district, code"),
+            "region": Column("category", "Region of England", allowed=REGIONS),
+            "rural": Column("flag", "Rural under the 2011 rural-urban classification", blank=True),
+            "population": Column("integer", "Residents, mid-year", unit="persons", low=1, high=20_000, blank=True),
+            "change": Column(
+                "category",
+                "How the 2001 LSOA became this one: U unchanged, S split, M merged, X complex",
+                allowed=("U", "S", "M", "X"),
+            ),
+            "imd": _score("Index of Multiple Deprivation 2010, score", 0, 100),
+            "income": _score("Income deprivation domain 2010, share of people", 0, 1),
+            "employment": _score("Employment deprivation domain 2010, share of working age", 0, 1),
+            "health": _score("Health deprivation and disability domain 2010", -5, 5),
+            "education": _score("Education, skills and training domain 2010", 0, 100),
+            "crime": _score("Crime domain 2010", -5, 5),
+            "housing": _score("Barriers to housing and services domain 2010", 0, 100),
+            "environment": _score("Living environment domain 2010", 0, 100),
+            "earlier_funding": Column(
+                "number",
+                "Earlier lottery funding of the district",
+                unit="GBP per resident",
+                low=0,
+                blank=True,
+            ),
+            "area_id": Column("category", "Big Local area that holds the LSOA, blank if none", blank=True),
+            "share": Column("number", "Share of the LSOA's residents inside that area", low=0, high=1, blank=True),
+        },
+    ),
+    "programme": Table(
+        "One row for each Big Local area.",
+        ("area_id",),
+        {
+            "area_id": Column("category", "Big Local area"),
+            "area_name": Column("text", "Name of the area"),
+            "wave": Column("integer", "Wave in which it was announced", low=1, high=3),
+            "announced": Column("date", "Day the area was announced"),
+            "plan_endorsed": Column("date", "Day its first plan was endorsed", blank=True),
+            "first_spend": Column("date", "Day of the first payment", blank=True),
+            "progress": Column(
+                "category", "Speed of progress", allowed=("fast", "middle", "slow"), blank=True
+            ),
+        },
+    ),
+    "area_panel": Table(
+        "One row an LSOA and year.",
+        ("lsoa11", "year"),
+        {
+            "lsoa11": _lsoa(),
+            "year": Column("integer", "Calendar year", low=FIRST_YEAR, high=LAST_YEAR),
+            "samhi": Column(
+                "number",
+                "Small Area Mental Health Index, higher is worse",
+                unit="index points",
+                low=-10,
+                high=15,
+                blank=True,
+            ),
+            "months": Column(
+                "integer", "Months of the year with police data for the LSOA's force", unit="months",
+                low=0, high=12, blank=True,
+            ),  # fmt: skip
+            **{
+                name: Column("integer", f"Recorded {name.replace('_', ' ')}", unit="crimes", low=0, blank=True)
+                for name in CRIMES
+            },
+            **{
+                f"{name}_rate": Column(
+                    "number", f"{name.replace('_', ' ').capitalize()} rate",
+                    unit="crimes per 1,000 residents and year", low=0, blank=True,
+                )
+                for name in CRIMES
+            },  # fmt: skip
+            **{
+                f"{name}_z": Column(
+                    "number", f"{name.replace('_', ' ').capitalize()} rate, standardised within the year",
+                    unit="standard deviations", blank=True,
+                )
+                for name in CRIMES
+            },  # fmt: skip
+        },
+    ),
+    "survey": Table(
+        "One row a respondent of a repeated cross-section like the Annual Population Survey.",
+        ("person_id",),
+        {
+            "person_id": Column("integer", "Respondent", low=0),
+            "year": Column("integer", "Year of interview", low=FIRST_YEAR, high=LAST_YEAR),
+            "quarter": Column("integer", "Quarter of interview", low=1, high=4),
+            "lsoa11": Column("category", "LSOA of residence, 2011 code", pattern=LSOA11),
+            "weight": Column("number", "Survey weight, mean about 1", low=0),
+            **{
+                name: Column("integer", doc, unit="0 to 10", low=0, high=10, codes=(-8, -9), blank=True)
+                for name, doc in {
+                    "anxiety": "How anxious did you feel yesterday",
+                    "satisfaction": "How satisfied are you with your life nowadays",
+                    "happiness": "How happy did you feel yesterday",
+                    "worthwhile": "To what extent are the things you do worthwhile",
+                }.items()
+            },
+            "age": Column("integer", "Age", unit="years", low=16, high=110),
+            "sex": Column("category", "Sex", allowed=("female", "male")),
+            "qualification": Column("category", "Highest qualification", allowed=QUALIFICATIONS, blank=True),
+            "activity": Column(
+                "category", "Economic activity", allowed=("employed", "unemployed", "inactive"), blank=True
+            ),
+            "tenure": Column("category", "Housing tenure", allowed=("owner", "social", "private"), blank=True),
+            "ethnicity": Column("category", "Ethnic group", allowed=("white", "other"), blank=True),
+        },
+    ),
+    "residents": Table(
+        "One row a partnership member and wave of the residents' survey.",
+        ("person_id", "year"),
+        {
+            "person_id": Column("integer", "Partnership member", low=0),
+            "year": Column("integer", "Wave", low=WAVES[0], high=WAVES[-1]),
+            "area_id": Column("category", "Big Local area"),
+            **{f"swemwbs_{i}": _likert(f"SWEMWBS item {i}") for i in range(1, 8)},
+            "swemwbs": Column(
+                "number", "SWEMWBS, metric score after conversion", unit="points (7-35)", low=7, high=35, blank=True
+            ),
+            "general_health": _likert("Self-rated general health, 5 is very good"),
+            "individual_control": _likert("Can influence decisions, individually"),
+            "collective_control": _likert("Can influence decisions, together"),
+            "help_each_other": _likert("People in the area help each other"),
+            "belonging": _likert("Feels belonging to the area"),
+            "age": Column("integer", "Age", unit="years", low=16, high=110),
+            "sex": Column("category", "Sex", allowed=("female", "male")),
+            "qualification": Column("category", "Highest qualification", allowed=QUALIFICATIONS, blank=True),
+        },
+    ),
+    "costs": Table(
+        "One row an area, year and item of spending; area_id is `programme` for central costs.",
+        ("area_id", "year", "item"),
+        {
+            "area_id": Column("category", "Big Local area, or `programme`"),
+            "year": Column("integer", "Calendar year", low=FIRST_YEAR, high=2026),
+            "item": Column("category", "What the money was for", allowed=("grant", "support")),
+            "amount": Column("number", "Spending in prices of the year", unit="GBP", low=0),
+        },
+    ),
+    "truth": Table(
+        "Known effects of a tier that was made (synthetic, or a planted effect); empty where nobody knows.",
+        ("outcome", "progress", "year"),
+        {
+            "outcome": Column("text", "Outcome, by its column in the panel, survey or residents table"),
+            "progress": Column("category", "Speed of progress of the area", allowed=("fast", "middle", "slow")),
+            "year": Column("integer", "Calendar year", low=FIRST_YEAR, high=LAST_YEAR),
+            "effect": Column("number", "Effect on a treated row, in the outcome's unit"),
+        },
+    ),
+}
+
+
+def check(name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Hold `frame` against the contract of table `name`; give it back with its columns in order and typed.
+
+    `source` is how the message names where the frame came from (a file's name). The frame given is
+    not changed. Columns the contract does not know are dropped.
+
+    Raises `DataError` naming source, column and the first rows (by key) that break it.
+    """
+    import numpy as np
+    import pandas as pd
+
+    table = TABLES[name]
+    missing = [c for c in table.columns if c not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{source}: table {name} lacks column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}. "
+            f"Add the column (a blank one where the contract allows it; see `biglocal dictionary`)."
+        )
+    out: dict[str, pd.Series] = {}
+
+    def refuse(column: str, bad: np.ndarray, why: str, todo: str) -> None:
+        if not bad.any():
+            return
+        rows = np.flatnonzero(bad)
+        first = int(rows[0])
+        key = ", ".join(f"{k}={frame[k].iloc[first]!s}" for k in table.key)
+        raise DataError(
+            f"{source}: table {name}, column {column}, row {first + 2} ({key}): {why} "
+            f"{frame[column].iloc[first]!r}; {len(rows):,} such row{'s' if len(rows) > 1 else ''}. {todo}"
+        )
+
+    for column, spec in table.columns.items():
+        series = frame[column]
+        blank = series.isna().to_numpy()
+        if not spec.blank:
+            refuse(column, blank, "blank where a value is required, seen", "Fill it or drop the row.")
+        if spec.kind in ("integer", "number"):
+            if not pd.api.types.is_numeric_dtype(series):
+                number = pd.to_numeric(series, errors="coerce")
+                refuse(column, number.isna().to_numpy() & ~blank, "text where a number belongs,", "Correct the cell.")
+                series = number
+            values = series.to_numpy(dtype=float, na_value=np.nan)
+            refuse(column, np.isinf(values), "infinite value", "Correct the cell.")
+            coded = np.isin(values, spec.codes)
+            if spec.kind == "integer":
+                refuse(column, ~blank & (values % 1 != 0), "whole number expected, seen", "Correct the cell.")
+                if str(series.dtype).startswith(("float", "object")):
+                    series = pd.Series(pd.array(values, dtype="Float64"), index=series.index).astype("Int64")
+            if spec.low is not None:
+                what = f"below {spec.low:g}{' ' + spec.unit if spec.unit else ''},"
+                refuse(column, ~coded & (values < spec.low), what, "Correct the cell or its unit.")
+            if spec.high is not None:
+                what = f"above {spec.high:g}{' ' + spec.unit if spec.unit else ''},"
+                refuse(column, ~coded & (values > spec.high), what, "Correct the cell or its unit.")
+        elif spec.kind == "flag":
+            flag = series.map({0: False, 1: True, "0": False, "1": True, "False": False, "True": True}, na_action="ignore")
+            refuse(column, flag.isna().to_numpy() & ~blank, "0 or 1 expected, seen", "Correct the cell.")
+            series = flag.astype("boolean")
+        elif spec.kind == "date":
+            dates = pd.to_datetime(series, format="ISO8601", errors="coerce")
+            refuse(column, dates.isna().to_numpy() & ~blank, "date as YYYY-MM-DD expected, seen", "Correct the cell.")
+            series = dates
+        else:
+            levels = series if spec.kind == "text" else series.astype("category")
+            if spec.allowed or spec.pattern:
+                # one look at each distinct value, not at each row: the survey has a million
+                codes, uniques = pd.factorize(levels, use_na_sentinel=True)
+                texts = pd.Series(np.asarray(uniques, dtype=object)).astype(str)
+                good = (
+                    texts.isin(spec.allowed).to_numpy()
+                    if spec.allowed
+                    else texts.str.fullmatch(spec.pattern).to_numpy(dtype=bool)
+                )
+                bad = np.append(~good, False)[codes]
+                expected = f"one of {', '.join(spec.allowed)}" if spec.allowed else f"a code like {spec.pattern}"
+                todo = "Correct the cell."
+                if spec.pattern == LSOA11:
+                    expected = "a 2011 LSOA code of England (E01 and six digits)"
+                    todo = "Correct the cell, or map other vintages to 2011 first."
+                refuse(column, bad, f"{expected} expected, seen", todo)
+            series = levels
+        out[column] = series
+    key = frame[list(table.key)]
+    twice = key.duplicated(keep="first").to_numpy()
+    refuse(table.key[0], twice, f"key ({', '.join(table.key)}) stands twice,", "Drop one of the rows.")
+    return pd.DataFrame(out).reset_index(drop=True)
+
+
+def dictionary() -> str:
+    """The data dictionary as Markdown, written from the contract."""
+    lines = ["# Data dictionary", "", "Written from `analysis/biglocal/data/tables.py`; the same for every tier.", ""]
+    for name, table in TABLES.items():
+        lines += [f"## {name}", "", f"{table.doc} Key: {', '.join(table.key)}.", ""]
+        lines += ["| column | type | unit | range or values | blank | what it is |", "| --- | --- | --- | --- | --- | --- |"]
+        for column, c in table.columns.items():
+            limits = ", ".join(c.allowed) or c.pattern.replace("|", r"\|")
+            if c.low is not None or c.high is not None:
+                limits = f"{'' if c.low is None else f'{c.low:g}'} to {'' if c.high is None else f'{c.high:g}'}"
+            if c.codes:
+                limits += f"; {', '.join(map(str, c.codes))} mean missing"
+            lines.append(f"| {column} | {c.kind} | {c.unit} | {limits} | {'yes' if c.blank else 'no'} | {c.doc} |")
+        lines.append("")
+    return "\n".join(lines)

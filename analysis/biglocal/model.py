@@ -1,0 +1,280 @@
+"""The nouns of the study: frozen records without logic, and the errors.
+
+Everything else in the package takes or returns these. Records are frozen and change by
+`dataclasses.replace`; a frame inside a record is never written to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+type_config: dict[str, str] = {"extra": "forbid"}  # read by pydantic in study.py: a typo is an error
+
+
+class BiglocalError(Exception):
+    """Root of every error a user can mend. Says what, what was seen, and what to do."""
+
+
+class StudyError(BiglocalError):
+    """study.toml names something that does not exist or cannot be."""
+
+
+class DataError(BiglocalError):
+    """A file or table breaks its contract; names file, column and row."""
+
+
+class Inapplicable(BiglocalError):
+    """A method cannot be used on this sample. Becomes a row with status `inapplicable`."""
+
+
+class VerifyError(BiglocalError):
+    """A result differs from the committed reference beyond the tolerance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is measured.
+
+    `at_least` turns a score into an indicator (1 where score >= at_least, in units of `scale`,
+    so scale=100 gives percentage points). `codes_missing` are survey codes read as missing.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    name: str
+    label: str
+    table: Literal["area_panel", "survey", "residents"]
+    column: str
+    unit: str
+    better: Literal["higher", "lower"]
+    family: str
+    first_year: int
+    last_year: int
+    at_least: float | None = None
+    scale: float = 1.0
+    codes_missing: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subgroup:
+    """A dimension along which effects may differ.
+
+    `of` says whose property it is: of the Big Local `area` (table programme), of the `lsoa`
+    (table areas) or of the `person` (table survey). For area and lsoa a comparison LSOA takes the
+    level of the treated LSOA it is matched to, so matched sets stay whole. `cuts` turns a number
+    into levels: level i holds values from cuts[i-1] (exclusive) to cuts[i] (inclusive);
+    `cuts_quantile` does the same with quantiles among the treated.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    name: str
+    label: str
+    of: Literal["area", "lsoa", "person"]
+    column: str
+    levels: tuple[str, ...]
+    values: dict[str, tuple[str | int | bool, ...]] = field(default_factory=dict)
+    cuts: tuple[float, ...] = ()
+    cuts_quantile: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Which LSOAs stand in for the treated ones: the pool, then how it is matched.
+
+    `pool_quantile`: the pool is the LSOAs above this national quantile of `pool_column`.
+    `caliper`: in standard deviations of the propensity score's logit over the whole matching frame.
+    `optional`: covariates used where the tier has them.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    name: str
+    label: str
+    pool_column: str
+    pool_quantile: float
+    method: str
+    covariates: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    ratio: int = 1
+    caliper: float | None = None
+    exact: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """When treatment starts. `year` is for the rule common_start; the other rules read a date of `programme`.
+
+    A date in the first half of a year makes that year the first treated one, a later date the next:
+    the first treated year is the first with at least half a year of exposure.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    name: str
+    label: str
+    rule: Literal["common_start", "announced", "plan_endorsed", "first_spend"]
+    reason: str
+    year: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A block of analyses: the product of its lists."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    part: str
+    estimators: tuple[str, ...]
+    comparisons: tuple[str, ...]
+    outcomes: tuple[str, ...] = ()
+    subgroups: tuple[str, ...] = ("all",)
+    treatments: tuple[str, ...] = ()
+    inference: tuple[str, ...] = ("none",)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How samples are drawn and what may leave: one place for the choices that hold for every analysis."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    treated_share: float
+    excluded_around: Literal["none", "msoa", "district"]
+    cluster: Literal["set", "own"]
+    conf_level: float
+    multiplicity: Literal["holm", "fdr_bh"]
+    balance_threshold: float
+    draws_quick: int
+    draws_full: int
+    min_cell: int
+    min_months: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far `verify` lets a cell move: relative, absolute, and in standard errors."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    relative: float
+    absolute: float
+    std_errors: float
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """The whole of study.toml, checked."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    title: str
+    seed: int
+    policy: Policy
+    tolerance: Tolerance
+    treatments: dict[str, Treatment]
+    main_treatment: str
+    outcomes: dict[str, Outcome]
+    subgroups: dict[str, Subgroup]
+    comparisons: dict[str, Comparison]
+    analyses: tuple[Grid, ...]
+    exhibits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """One cell of the report. `id` is readable and unique; the rest are names in study.toml."""
+
+    id: str
+    part: str
+    outcome: str
+    subgroup: str
+    comparison: str
+    estimator: str
+    inference: str
+    treatment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the study flow: who is left, in LSOAs and Big Local areas."""
+
+    name: str
+    treated: int
+    control: int
+    areas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What matching says, and all it says: `weights` (n,) and `sets` (n,), aligned with the frame given.
+
+    Treated rows have weight 1 if matched and 0 if not. `sets` holds the row position of the treated
+    unit a row is matched to, or -1; methods without sets give -1 throughout. `score` (n,) is the
+    propensity logit where one was estimated (for the overlap exhibit), else NaN.
+    """
+
+    weights: np.ndarray
+    sets: np.ndarray
+    score: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The rows of one analysis under canonical names.
+
+    `frame` has y (float, no missing), d (0/1, treated now), treated (0/1, ever), first_treated
+    (float, NaN for never), unit, time (int), cluster, weight (float > 0; 0 allowed in balance samples),
+    level (str, subgroup level, '' for all) and, on a tier with a known truth, effect (float).
+    `covariates` names further columns of the frame to adjust for.
+    """
+
+    frame: pd.DataFrame
+    unit: str
+    covariates: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
+    flow: tuple[Step, ...] = ()
+    caution: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One number an estimator says. Missing parts are NaN; `inference` fills p-values and intervals.
+
+    `tested` is False for descriptive terms, for which no p-value is made.
+    """
+
+    name: str
+    estimate: float
+    std_error: float = float("nan")
+    df: float = float("nan")
+    period: int | None = None
+    level: str = ""
+    statistic: float = float("nan")
+    p_value: float = float("nan")
+    conf_low: float = float("nan")
+    conf_high: float = float("nan")
+    n_treated: int | None = None
+    tested: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """All that an estimator may say: terms, counts, and in `caution` where it stands outside its assumptions."""
+
+    terms: tuple[Term, ...]
+    n_obs: int
+    n_units: int
+    n_treated: int
+    n_clusters: int
+    caution: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Estimator(Protocol):
+    """A pure function from a sample to a fit."""
+
+    def __call__(self, sample: Sample) -> Fit: ...
+
+
+class Infer(Protocol):
+    """Completes a fit: p-values and intervals."""
+
+    def __call__(self, estimator: Estimator, sample: Sample, fit: Fit, rng: np.random.Generator) -> Fit: ...
