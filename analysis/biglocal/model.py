@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 type_config: dict[str, str] = {"extra": "forbid"}  # read by pydantic in study.py: a typo is an error
 
 
+Inference = Literal["none", "cluster", "wild_bootstrap"]
+
+
 class BiglocalError(Exception):
     """Root of every error a user can mend. Says what, what was seen, and what to do."""
 
@@ -126,11 +129,11 @@ class Grid:
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
     part: str
     estimators: tuple[str, ...]
-    comparisons: tuple[str, ...]
+    comparisons: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
     subgroups: tuple[str, ...] = ("all",)
     treatments: tuple[str, ...] = ()
-    inference: tuple[str, ...] = ("none",)
+    inference: tuple[Inference, ...] = ("none",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +269,23 @@ class Fit:
     n_clusters: int
     caution: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a report says of the run it comes from, besides its rows.
+
+    `banner` is SYNTHETIC, PLACEBO or '' and stands on every page. `lacks`: table or column -> what is
+    missing and how to get it. `notes`: what was noticed of the data. `digests`: table -> sha256.
+    `versions`: library -> version.
+    """
+
+    tier: str
+    banner: str
+    lacks: dict[str, str]
+    notes: tuple[str, ...]
+    digests: dict[str, str]
+    versions: dict[str, str]
 
 
 class Estimator(Protocol):

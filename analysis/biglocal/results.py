@@ -1,0 +1,185 @@
+"""The one table between estimating and reporting: its columns, how it is read, selected from and written.
+
+A row is a term of an analysis. From here on no microdata are read. Kept free of pandas so that
+rendering and a second run, in which nothing is estimated, start at once.
+
+Parts and their terms (what exhibits may ask for):
+
+programme   subgroup = wave (`wave 1` ...): areas, lsoas, residents (estimate is the count)
+flow        comparison; term = step in words, period = its order; estimate = n_treated;
+            n_treated = treated LSOAs, n_units = treated and comparison LSOAs, n_clusters = Big Local areas
+balance     outcome = covariate; comparison: mean_treated, mean_control_unmatched, mean_control_matched,
+            smd_unmatched, smd_matched, variance_ratio_unmatched, variance_ratio_matched, ks_unmatched, ks_matched
+overlap     density of the propensity logit: term = treated | control_unmatched | control_matched,
+            period = bin, estimate = share of the group in the bin, conf_low and conf_high = the bin's edges;
+            and term = effective_sample_size (estimate) of the matched comparison LSOAs
+trends      outcome, comparison; term = treated | control, period = year: estimate (weighted mean),
+            std_error and interval clustered
+effects     outcome: att, by inference `cluster` (std_error, df, statistic, p_value, p_adjusted, interval) and
+            `wild_bootstrap` (p_value, interval)
+truth       outcome, subgroup: att (level in subgroup), and att_year with period = year: the known effect in the sample
+years       outcome: event_time with period = years since start (-1 is the base: estimate 0, no error);
+            leads (joint test: statistic, df, p_value); for a common start, caution says which year is 0
+subgroups   outcome; subgroup = `progress`: att with level in `level`; difference (joint test of equal effects:
+            statistic, df, p_value), and for two levels its size (estimate, std_error)
+robustness  outcome, comparison, treatment: att
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from biglocal.model import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of results.csv. None is blank. `level` is the subgroup's level; `reason` also carries cautions."""
+
+    analysis: str
+    digest: str
+    part: str
+    outcome: str
+    subgroup: str
+    level: str
+    comparison: str
+    treatment: str
+    estimator: str
+    inference: str
+    term: str
+    period: int | None
+    estimate: float | None
+    std_error: float | None
+    df: float | None
+    statistic: float | None
+    p_value: float | None
+    p_adjusted: float | None
+    conf_low: float | None
+    conf_high: float | None
+    conf_level: float | None
+    unit: str
+    n_obs: int | None
+    n_units: int | None
+    n_treated: int | None
+    n_clusters: int | None
+    status: str
+    reason: str
+    tier: str
+
+
+COLUMNS = tuple(f.name for f in fields(Row))
+_KINDS = {f.name: str(f.type).split(" ")[0] for f in fields(Row)}
+
+
+def sort_key(row: Row) -> tuple[Any, ...]:
+    """The order of rows in the file: by analysis, then as the estimator said them is lost, so by term and period."""
+    return (row.analysis, row.level, row.term, -(10**9) if row.period is None else row.period)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else format(value, ".10g")
+    return str(value)
+
+
+def dumps(rows: Iterable[Row]) -> str:
+    """The rows as CSV text: LF, ten significant digits, in the file's order."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in sorted(rows, key=sort_key):
+        writer.writerow([_text(v) for v in astuple(row)])
+    return out.getvalue()
+
+
+def loads(text: str, source: str, *, torn: bool = False) -> tuple[Row, ...]:
+    """Rows from CSV text. `torn` drops a last line that a killed run left incomplete.
+
+    Raises `DataError` naming source, line and column for anything else that is not a results table.
+    """
+    if torn and not text.endswith("\n"):
+        text = text[: text.rfind("\n") + 1]
+    reader = csv.reader(io.StringIO(text))
+    head = next(reader, [])
+    if tuple(head) != COLUMNS:
+        raise DataError(
+            f"{source}: not a results table of this version: its columns are {', '.join(head) or 'none'}. "
+            f"Delete it and run `biglocal reproduce` again."
+        )
+    rows = []
+    for number, line in enumerate(reader, start=2):
+        if len(line) != len(COLUMNS):
+            raise DataError(
+                f"{source}: line {number} has {len(line)} cells, {len(COLUMNS)} expected. Delete the file and rerun."
+            )
+        cells: list[object] = []
+        for column, cell in zip(COLUMNS, line, strict=True):
+            kind = _KINDS[column]
+            try:
+                cells.append(cell if kind == "str" else None if cell == "" else int(cell) if kind == "int" else float(cell))
+            except ValueError:
+                raise DataError(
+                    f"{source}: line {number}, column {column}: {cell!r} is not a number. Delete the file and rerun."
+                ) from None
+        rows.append(Row(*cells))  # type: ignore[arg-type]  # kinds are those of the fields, by construction
+    return tuple(rows)
+
+
+def read(path: Path, *, torn: bool = False) -> tuple[Row, ...]:
+    """Rows of a results file; none if it does not exist."""
+    if not path.exists():
+        return ()
+    try:
+        return loads(path.read_text(encoding="utf-8"), path.name, torn=torn)
+    except UnicodeDecodeError:
+        raise DataError(f"{path.name}: not a text file in UTF-8. Delete it and run `biglocal reproduce` again.") from None
+
+
+def select(rows: Sequence[Row], **wanted: object) -> tuple[Row, ...]:
+    """Rows whose columns have the wanted values; a list or tuple means any of them.
+
+    Raises `KeyError` for a column that does not exist, so that a template's typo is not an empty table.
+    """
+    for column in wanted:
+        if column not in COLUMNS:
+            raise KeyError(f"no column '{column}' in results; there are {', '.join(COLUMNS)}")
+
+    def fits(row: Row) -> bool:
+        return all(
+            getattr(row, c) in w if isinstance(w, list | tuple | set | frozenset) else getattr(row, c) == w
+            for c, w in wanted.items()
+        )
+
+    return tuple(row for row in rows if fits(row))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside, then rename: nothing half-written is ever at `path`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """As `write_text`, for bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_bytes(data)
+    os.replace(beside, path)
+
+
+def digest(*parts: str | bytes) -> str:
+    """Sha256 of the parts, each delimited by its length, so that no two lists of parts collide."""
+    h = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        h.update(str(len(data)).encode() + b":" + data)
+    return h.hexdigest()

@@ -1,0 +1,181 @@
+"""Reads study.toml and checks the whole plan before anything runs.
+
+Names are looked up in the study itself, in the tables' contract, and in the folders of estimators,
+matching methods and exhibits: a typo costs a second, not a night.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import tomllib
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from biglocal.data.tables import TABLES
+from biglocal.model import Analysis, Comparison, Grid, Outcome, Study, StudyError, Subgroup
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PATH = ROOT / "analysis" / "study.toml"
+MANUSCRIPT = ROOT / "manuscript"
+NAMED = ("treatments", "outcomes", "subgroups", "comparisons")
+TABLE_OF = {"area": "programme", "lsoa": "areas", "person": "survey"}
+
+
+def modules(folder: str) -> tuple[str, ...]:
+    """Names of the files of one of the package's folders: what is there is what can be named."""
+    return tuple(sorted(p.stem for p in (HERE / folder).glob("*.py") if not p.stem.startswith("_")))
+
+
+def load(path: Path = PATH, manuscript: Path = MANUSCRIPT) -> Study:
+    """Read and check a study file.
+
+    Raises `StudyError` that names the entry, what was seen, and the choices there are.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{path.name}: no such file at {path}. Run from a clone of the project.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise StudyError(f"{path.name}: not valid TOML: {e}. Mend the line named.") from None
+    for kind in NAMED:
+        for name, entry in raw.get(kind, {}).items():
+            if isinstance(entry, dict):
+                entry["name"] = name
+    try:
+        study = TypeAdapter(Study).validate_python(raw)
+    except ValidationError as e:
+        raise StudyError(_sentence(path.name, e)) from None
+    _check(study, path.name, manuscript)
+    return study
+
+
+def expand(study: Study) -> tuple[Analysis, ...]:
+    """The analyses of the grid, in the study's order; each id once.
+
+    A balance block becomes one analysis for each covariate of its comparisons (in `outcome`).
+    """
+    out: dict[str, Analysis] = {}
+    for block in study.analyses:
+        for comparison, subgroup, treatment, estimator, inference in itertools.product(
+            block.comparisons or ("",), block.subgroups, block.treatments or ("",), block.estimators, block.inference
+        ):
+            outcomes: Iterable[str] = block.outcomes or ("",)
+            if block.part == "balance":
+                chosen = study.comparisons[comparison]
+                outcomes = (*chosen.covariates, *chosen.optional)
+            for outcome in outcomes:
+                names = (block.part, outcome, subgroup, comparison, estimator, treatment, inference)
+                key = "/".join(n for n in names if n and n != "none")
+                out[key] = Analysis(key, block.part, outcome, subgroup, comparison, estimator, inference, treatment)
+    return tuple(out.values())
+
+
+def _sentence(file: str, error: ValidationError) -> str:
+    first = error.errors()[0]
+    at = ".".join(str(part) for part in first["loc"])
+    seen = first["input"]
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        *where, key = first["loc"]
+        owner = _record(tuple(where))
+        choices = [f.name for f in fields(owner) if f.name != "name"] if owner else []
+        return f"{file}: {at}: no setting of this name. {_choices(str(key), choices)}"
+    if first["type"].startswith("missing"):
+        return f"{file}: {at}: this setting is missing. Add it."
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{file}: {at}: {first['msg'].lower()}; seen {seen!r}. Correct the entry.{more}"
+
+
+def _record(where: tuple[str | int, ...]) -> type[Any] | None:
+    if not where:
+        return Study
+    records = {"outcomes": Outcome, "subgroups": Subgroup, "comparisons": Comparison, "analyses": Grid}
+    return records.get(str(where[0]))
+
+
+def _choices(seen: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(seen, known, 1)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{hint}Choose from {', '.join(known)}."
+
+
+def _check(study: Study, file: str, manuscript: Path) -> None:
+    def named(at: str, seen: str, known: Iterable[str], what: str) -> None:
+        known = list(known)
+        if seen not in known:
+            raise StudyError(f"{file}: {at}: no {what} '{seen}'. {_choices(seen, known)}")
+
+    estimators, methods = modules("estimators"), modules("matching")
+    named("main_treatment", study.main_treatment, study.treatments, "treatment")
+    for t in study.treatments.values():
+        if (t.rule == "common_start") != (t.year is not None):
+            raise StudyError(
+                f"{file}: treatments.{t.name}: rule {t.rule} with year {t.year}. "
+                f"Give a year for common_start, and for that rule only."
+            )
+    for o in study.outcomes.values():
+        named(f"outcomes.{o.name}.column", o.column, TABLES[o.table].columns, f"column of table {o.table}")
+        if o.first_year > o.last_year:
+            raise StudyError(
+                f"{file}: outcomes.{o.name}: first_year {o.first_year} comes after last_year {o.last_year}. Swap them."
+            )
+    for s in study.subgroups.values():
+        at = f"subgroups.{s.name}"
+        named(f"{at}.column", s.column, TABLES[TABLE_OF[s.of]].columns, f"column of table {TABLE_OF[s.of]}")
+        cuts = s.cuts or s.cuts_quantile
+        if cuts and len(cuts) != len(s.levels) - 1:
+            raise StudyError(f"{file}: {at}: {len(cuts)} cuts make {len(cuts) + 1} levels, {len(s.levels)} are named.")
+        for level in s.values:
+            named(f"{at}.values", level, s.levels, "level")
+        if s.values and set(s.values) != set(s.levels):
+            lost = ", ".join(sorted(set(s.levels) - set(s.values)))
+            raise StudyError(f"{file}: {at}.values: level {lost} has no values. Name the values that make it.")
+    numeric = [n for n, c in TABLES["areas"].columns.items() if c.kind in ("number", "integer", "flag")]
+    for c in study.comparisons.values():
+        at = f"comparisons.{c.name}"
+        named(f"{at}.method", c.method, methods, "matching method")
+        named(f"{at}.pool_column", c.pool_column, numeric, "numeric column of table areas")
+        for x in (*c.covariates, *c.optional):
+            named(f"{at}.covariates", x, numeric, "numeric column of table areas")
+        for x in c.exact:
+            named(f"{at}.exact", x, TABLES["areas"].columns, "column of table areas")
+        if not 0 <= c.pool_quantile < 1:
+            raise StudyError(f"{file}: {at}.pool_quantile: {c.pool_quantile} is not in [0, 1).")
+        if c.ratio < 1:
+            raise StudyError(f"{file}: {at}.ratio: {c.ratio} comparison LSOAs for a treated one. Give 1 or more.")
+        if c.caliper is not None and c.caliper <= 0:
+            raise StudyError(f"{file}: {at}.caliper: {c.caliper} is not above 0. Leave it out for no caliper.")
+    for i, block in enumerate(study.analyses):
+        at = f"analyses[{i}] (part {block.part})"
+        for kind, names, known in (
+            ("outcome", block.outcomes, study.outcomes),
+            ("subgroup", block.subgroups, {"all": None, **study.subgroups}),
+            ("comparison", block.comparisons, study.comparisons),
+            ("treatment", block.treatments, study.treatments),
+            ("estimator", block.estimators, dict.fromkeys(estimators)),
+        ):
+            for name in names:
+                named(f"{at}.{kind}s", name, known, kind)
+        for g, o in itertools.product(block.subgroups, block.outcomes):
+            if g != "all" and study.subgroups[g].of == "person" and study.outcomes[o].table != "survey":
+                raise StudyError(
+                    f"{file}: {at}: subgroup {g} is a property of persons, outcome {o} is not from the survey. "
+                    f"Put it in a block with survey outcomes only."
+                )
+        for g, k in itertools.product(block.subgroups, block.comparisons):
+            if g != "all" and study.subgroups[g].of != "person" and study.comparisons[k].method == "pool":
+                raise StudyError(
+                    f"{file}: {at}: subgroup {g} needs matched sets, comparison {k} (method pool) makes none. "
+                    f"Use a comparison with sets, such as method nearest."
+                )
+    templates = [p.name.removesuffix(".md.j2") for p in sorted((manuscript / "exhibits").glob("*.md.j2"))]
+    for e in study.exhibits:
+        named("exhibits", e, templates, "template in manuscript/exhibits")
+    if not 0 < study.policy.conf_level < 1:
+        raise StudyError(f"{file}: policy.conf_level: {study.policy.conf_level} is not between 0 and 1. Use 0.95.")
