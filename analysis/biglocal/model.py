@@ -241,7 +241,8 @@ class Sample:
 class Term:
     """One number an estimator says. Missing parts are NaN; `inference` fills p-values and intervals.
 
-    `tested` is False for descriptive terms, for which no p-value is made.
+    A joint test has no estimate: `statistic` is F, `df_num` the number of restrictions, `df` the
+    denominator's degrees of freedom. `tested` is False for descriptive terms: no p-value is made for them.
     """
 
     name: str
@@ -255,6 +256,7 @@ class Term:
     conf_low: float = float("nan")
     conf_high: float = float("nan")
     n_treated: int | None = None
+    df_num: int | None = None
     tested: bool = True
 
 

@@ -73,6 +73,7 @@ class Row:
     status: str
     reason: str
     tier: str
+    df_num: int | None = None  # joint tests: the number of restrictions; `df` is then the denominator's
 
 
 COLUMNS = tuple(f.name for f in fields(Row))

@@ -1,0 +1,101 @@
+"""The secure tier: tables of the contract, put into one folder inside a lab. No network, nothing else.
+
+Each table of `data/tables.py` is one file named for it, `<table>.parquet` or `<table>.csv` (UTF-8, commas, names
+of the columns in row 1). `biglocal dictionary` prints the columns, units, ranges and missing codes. A table that
+is absent is lacked, and what depends on it says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biglocal.data.folder import digest
+from biglocal.data.tables import TABLES
+from biglocal.model import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from biglocal.data.load import Request
+
+
+def banner(request: Request) -> str:  # noqa: ARG001 - a tier's interface
+    """'': a real study carries no banner."""
+    return ""
+
+
+def digests(request: Request) -> dict[str, str]:
+    """Table -> digest of its file. Raises `DataError` for no table at all, a table in two files, or --treated."""
+    if request.treated is not None:
+        raise DataError(
+            "tier secure takes no --treated: the table areas has area_id and share, the table programme the waves. "
+            "Put them there."
+        )
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    found = _files(request)
+    if not found:
+        raise DataError(
+            f"--data {_root(request).name}: none of {', '.join(f'{t}.parquet or {t}.csv' for t in TABLES)} is in this "
+            f"folder. Put the tables there; `biglocal dictionary` prints their columns."
+        )
+    return {t: hashlib.sha256(f"{digest(path)} {code}".encode()).hexdigest() for t, path in found.items()}
+
+
+def lacks(request: Request) -> dict[str, str]:
+    """Table -> which file to put where."""
+    have = _files(request)
+    return {
+        t: f"put {t}.parquet or {t}.csv into the folder; `biglocal dictionary` prints its columns"
+        for t in TABLES
+        if t not in have
+    }
+
+
+def read(name: str, request: Request, done: Callable[[str], pd.DataFrame]) -> pd.DataFrame:  # noqa: ARG001
+    """Table `name` from its file; a CSV comes as text, which the contract's check turns into its types.
+
+    Raises `DataError` for a file that cannot be read, naming the file and never a cell.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    path = _files(request)[name]
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=["", "NA"], encoding="utf-8-sig")
+    except (pa.ArrowInvalid, OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        what = "Save it as UTF-8 with commas, or as Parquet, and copy it again."
+        raise DataError(f"{path.name}: cannot be read to its end ({type(error).__name__}). {what}") from None
+
+
+def notes(request: Request) -> list[str]:  # noqa: ARG001 - a tier's interface
+    """Nothing is mended on this tier."""
+    return []
+
+
+def files(request: Request) -> dict[str, str]:
+    """File -> SHA-256, for each table there is."""
+    return {path.name: digest(path) for path in _files(request).values()}
+
+
+def _root(request: Request) -> Path:
+    if request.data is None:
+        raise DataError("tier secure needs --data DIR, the folder that holds its tables (see data-raw/README.md).")
+    return request.data
+
+
+def _files(request: Request) -> dict[str, Path]:
+    root = _root(request)
+    out: dict[str, Path] = {}
+    for table in TABLES:
+        both = [p for p in (root / f"{table}.parquet", root / f"{table}.csv") if p.is_file()]
+        if len(both) > 1:
+            raise DataError(f"table {table} stands in {both[0].name} and in {both[1].name}. Keep one of them.")
+        if both:
+            out[table] = both[0]
+    return out

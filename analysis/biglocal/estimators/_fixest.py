@@ -1,0 +1,119 @@
+"""Linear models with fixed effects through pyfixest: the one file that knows its names.
+
+pyfixest 0.60.0 counts fixed effects nested in the cluster in the order of a Python set of their names, so
+its own clustered errors change with the process's string-hash seed by about 1% (measured; shared reference
+LIBRARIES.md, finding 1). Neutralised at the root: pyfixest is asked for the raw sandwich, without any
+small-sample factor, and ours (`estimators.correction`) is applied. A test runs hash seeds in fresh processes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from biglocal.estimators import correction, counted
+from biglocal.model import Inapplicable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Coefficients (k,), their clustered covariance (k, k), and counts."""
+
+    names: tuple[str, ...]
+    beta: NDArray[np.float64]
+    vcov: NDArray[np.float64]
+    n_obs: int
+    n_clusters: int
+
+
+def linear(
+    frame: pd.DataFrame, columns: dict[str, NDArray[np.float64]], fixed: dict[str, NDArray[np.int64]]
+) -> Linear:
+    """Weighted least squares of `frame.y` on `columns` and fixed effects, clustered on `frame.cluster`.
+
+    `fixed` holds (n,) integer codes, by name. Raises `Inapplicable` for fewer than two clusters, a
+    constant outcome, weights that are all zero, and columns that are collinear with the rest (named).
+    """
+    import pandas as pd
+    import pyfixest as pf
+
+    y, cluster = frame["y"].to_numpy(dtype=float), frame["cluster"].to_numpy()
+    cluster = np.unique(cluster, return_inverse=True)[1]
+    n_clusters = int(cluster.max()) + 1 if len(cluster) else 0
+    weight = frame["weight"].to_numpy(dtype=float)
+    if n_clusters < 2:
+        raise Inapplicable(f"{n_clusters} cluster: clustered errors need at least two.")
+    if not (weight > 0).any():
+        raise Inapplicable("all weights are zero.")
+    if np.ptp(y) == 0:
+        raise Inapplicable(f"the outcome is constant (always {y[0]:g}).")
+    data = pd.DataFrame({"y": y, "w": weight, "g": cluster, **columns, **fixed})
+    formula = f"y ~ {' + '.join(columns)} | {' + '.join(fixed)}"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=pd.errors.Pandas4Warning)  # pyfixest 0.60 on pandas 3.1
+        warnings.filterwarnings("ignore", message=".*collinear.*")  # refused below, by name
+        warnings.filterwarnings("ignore", message=".*singleton.*")
+        try:
+            fit = pf.feols(
+                formula,
+                data,
+                vcov={"CRV1": "g"},
+                weights="w",
+                ssc=pf.ssc(k_adj=False, G_adj=False),
+                demeaner=pf.MapDemeaner(fixef_tol=1e-11, fixef_maxiter=100_000),
+                fixef_rm="none",
+                copy_data=False,
+                store_data=False,
+            )
+        except ValueError as e:
+            raise Inapplicable(f"no fit: {e}") from None
+    names = tuple(str(n) for n in fit.coef().index)
+    gone = [c for c in columns if c not in names]
+    if gone:
+        raise Inapplicable(f"collinear with the fixed effects or other terms: {', '.join(gone)}.")
+    k = counted(len(columns), list(fixed.values()), cluster)
+    vcov = np.asarray(fit._vcov, dtype=float) * correction(len(y), k, n_clusters)
+    return Linear(names, np.asarray(fit.coef(), dtype=float), vcov, len(y), n_clusters)
+
+
+def codes(*columns: NDArray[np.int64] | pd.Series) -> NDArray[np.int64]:
+    """One integer code from 0 for each distinct combination, in sorted order."""
+    out = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        values = np.unique(np.asarray(column), return_inverse=True)[1]
+        out = out * (int(values.max()) + 1) + values
+    return np.asarray(np.unique(out, return_inverse=True)[1], dtype=np.int64)
+
+
+def wald(beta: NDArray[np.float64], vcov: NDArray[np.float64], contrast: NDArray[np.float64]) -> float:
+    """The F statistic of contrast @ beta = 0: the Wald statistic over its rank."""
+    r = contrast @ beta
+    return float(r @ np.linalg.solve(contrast @ vcov @ contrast.T, r)) / len(contrast)
+
+
+def treated_clusters(frame: pd.DataFrame) -> int:
+    """How many clusters hold a treated row."""
+    return int(frame.loc[frame["treated"] == 1, "cluster"].nunique())
+
+
+def check_design(frame: pd.DataFrame) -> None:
+    """Refuse what no difference-in-differences can use, with the reason."""
+    if len(frame) == 0:
+        raise Inapplicable("no rows.")
+    t = frame["treated"] == 1
+    if not t.any() or t.all():
+        raise Inapplicable(f"{int(t.sum())} treated and {int((~t).sum())} comparison rows; both are needed.")
+    now = frame["d"] == 1
+    if not (t & ~now).any():
+        raise Inapplicable("no period before treatment.")
+    if not now.any():
+        raise Inapplicable("no period after treatment.")
+    if treated_clusters(frame) < 2:
+        raise Inapplicable(f"{treated_clusters(frame)} treated cluster: its error cannot be told from its effect.")

@@ -1,0 +1,352 @@
+"""Draws the rows of one analysis: who is eligible, who is matched, which outcome, which level, treated since when.
+
+From here on names are canonical (see `Sample`), rows lie in one order whatever order they came in, and
+codes stand for identities, so that nothing downstream depends on either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from biglocal import matching
+from biglocal.data.load import Tier
+from biglocal.model import Analysis, Comparison, DataError, Inapplicable, Match, Sample, Step, Study, Subgroup, Treatment
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TABLES_OF = {"programme": ("areas", "programme"), "flow": ("areas",), "balance": ("areas",), "overlap": ("areas",)}
+
+
+def tables(study: Study, analysis: Analysis) -> tuple[str, ...]:
+    """The tables an analysis is drawn from: what its digest depends on."""
+    if analysis.part in TABLES_OF:
+        return TABLES_OF[analysis.part]
+    return ("areas", "programme", "truth", study.outcomes[analysis.outcome].table)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Draws samples of one study from one tier; keeps each comparison's matching for the run."""
+
+    study: Study
+    tier: Tier
+    _matched: dict[str, tuple[pd.DataFrame, tuple[Step, ...]]] = field(default_factory=dict)
+
+    def sample(self, analysis: Analysis) -> Sample:
+        """The sample of `analysis`.
+
+        Raises `Inapplicable` (with a reason a table can print) where the tier or the design cannot serve
+        it, and `DataError` where a subgroup's level is empty.
+        """
+        if analysis.part == "programme":
+            return self._programme()
+        if analysis.part in TABLES_OF:
+            return self._cross_section(analysis)
+        return self._over_time(analysis)
+
+    def matched(self, name: str) -> tuple[pd.DataFrame, tuple[Step, ...]]:
+        """The eligible LSOAs of comparison `name`, one row each, and the flow that led to them.
+
+        Columns: those of `areas`, and treated, weight, score, cluster (the unit of assignment) and
+        set_lsoa (the treated LSOA a row is matched to).
+        """
+        if name not in self._matched:
+            self._matched[name] = self._match(self.study.comparisons[name])
+        return self._matched[name]
+
+    def _covariates(self, comparison: Comparison) -> tuple[str, ...]:
+        areas = self.tier.table("areas")
+        return tuple(
+            c
+            for c in (*comparison.covariates, *comparison.optional)
+            if c in comparison.covariates or areas[c].notna().any()
+        )
+
+    def _match(self, comparison: Comparison) -> tuple[pd.DataFrame, tuple[Step, ...]]:
+        policy = self.study.policy
+        frame = self.tier.table("areas").sort_values("lsoa11", ignore_index=True)
+        inside = frame["area_id"].notna()
+        treated = inside & (frame["share"] >= policy.treated_share)
+        frame = frame.assign(treated=treated.astype(int))
+        if not treated.any():
+            raise DataError(
+                f"{self.tier.name} tier, table areas, column share: no LSOA has a share of at least "
+                f"{policy.treated_share:g}. Check the list of treated LSOAs or policy.treated_share in study.toml."
+            )
+        steps: list[Step] = []
+
+        def keep(what: str, wanted: pd.Series[bool] | NDArray[np.bool_]) -> None:
+            nonlocal frame
+            frame = frame[np.asarray(wanted, dtype=bool)]
+            t = frame["treated"] == 1
+            steps.append(Step(what, int(t.sum()), int((~t).sum()), int(frame.loc[t, "area_id"].nunique())))
+
+        keep("LSOAs of England", np.ones(len(frame), dtype=bool))
+        partly = (frame["area_id"].notna() & (frame["treated"] == 0)).to_numpy()
+        keep(f"less those inside an area with less than {policy.treated_share:.0%} of their residents", ~partly)
+        if policy.excluded_around != "none":
+            column = {"msoa": "msoa11", "district": "district"}[policy.excluded_around]
+            around = frame[column].isin(frame.loc[frame["treated"] == 1, column].unique())
+            keep(
+                f"less neighbours: untreated LSOAs in the {policy.excluded_around.upper()} of a treated one"
+                if policy.excluded_around == "msoa"
+                else "less neighbours: untreated LSOAs in the district of a treated one",
+                (frame["treated"] == 1) | ~around,
+            )
+        cut = float(frame[comparison.pool_column].quantile(comparison.pool_quantile))
+        keep(
+            f"less untreated LSOAs outside the pool ({comparison.pool_column} below its quantile "
+            f"{comparison.pool_quantile:g} or unknown)",
+            (frame["treated"] == 1) | (frame[comparison.pool_column] > cut),
+        )
+        covariates = self._covariates(comparison)
+        lacking = [c for c in covariates if frame[c].isna().all()]
+        if lacking:
+            raise Inapplicable(
+                f"comparison {comparison.name} needs {', '.join(lacking)}, which the {self.tier.name} tier lacks: "
+                f"{self.tier.lacks.get(lacking[0], 'see data-raw/README.md')}"
+            )
+        keep("less those with a covariate missing", frame[list(covariates)].notna().all(axis=1))
+        frame = frame.set_index("lsoa11", drop=False)
+        match: Match = matching.method(comparison.method)(
+            frame,
+            treated="treated",
+            covariates=covariates,
+            ratio=comparison.ratio,
+            caliper=comparison.caliper,
+            exact=comparison.exact,
+        )
+        frame = frame.assign(weight=match.weights, score=match.score)
+        has_set = match.sets >= 0
+        t = frame["treated"].to_numpy() == 1
+        of = np.where(has_set, match.sets, np.arange(len(frame)))
+        lsoa = frame["lsoa11"].to_numpy(dtype=object)
+        area = frame["area_id"].astype(object).to_numpy()
+        own = frame["msoa11"].astype(object).to_numpy()
+        if policy.cluster == "set":
+            cluster = np.where(has_set | t, area[of], own)
+        else:
+            cluster = np.where(t, area, own)
+        frame = frame.assign(set_lsoa=lsoa[of], cluster=cluster.astype(str))
+        w = frame["weight"] > 0
+        m = t & w.to_numpy()
+        steps.append(
+            Step(f"matched ({comparison.method})", int(m.sum()), int((w.to_numpy() & ~t).sum()), int(frame.loc[m, "area_id"].nunique()))
+        )
+        return frame, tuple(steps)
+
+    def _programme(self) -> Sample:
+        areas, programme = self.tier.table("areas"), self.tier.table("programme")
+        inside = areas[areas["area_id"].notna() & (areas["share"] >= self.study.policy.treated_share)]
+        inside = inside.merge(programme[["area_id", "wave"]], on="area_id", how="left").sort_values("lsoa11")
+        frame = pd.DataFrame(
+            {
+                "y": (inside["population"].astype(float) * inside["share"]).to_numpy(),
+                "treated": 1,
+                "unit": inside["lsoa11"].to_numpy(dtype=object),
+                "cluster": inside["area_id"].astype(str).to_numpy(),
+                "weight": 1.0,
+                "level": ("wave " + inside["wave"].astype(str)).to_numpy(),
+            }
+        )
+        return Sample(frame, "persons", levels=tuple(sorted(frame["level"].unique())))
+
+    def _cross_section(self, analysis: Analysis) -> Sample:
+        if analysis.part == "balance" and self.tier.table("areas")[analysis.outcome].isna().all():
+            raise Inapplicable(
+                f"the {self.tier.name} tier has no {analysis.outcome}: "
+                f"{self.tier.lacks.get(analysis.outcome, 'see data-raw/README.md')}"
+            )
+        cells, flow = self.matched(analysis.comparison)
+        y = {"balance": analysis.outcome, "overlap": "score", "flow": "weight"}[analysis.part]
+        frame = pd.DataFrame(
+            {
+                "y": cells[y].to_numpy(dtype=float),
+                "treated": cells["treated"].to_numpy(),
+                "unit": cells["lsoa11"].to_numpy(dtype=object),
+                "cluster": cells["cluster"].to_numpy(dtype=object),
+                "weight": cells["weight"].to_numpy(),
+                "level": "",
+            }
+        )
+        return Sample(frame, "", flow=flow)
+
+    def _over_time(self, analysis: Analysis) -> Sample:
+        study, outcome = self.study, self.study.outcomes[analysis.outcome]
+        treatment = study.treatments[analysis.treatment]
+        if not self.tier.has(outcome.table):
+            raise Inapplicable(f"{outcome.label}: {self.tier.lacks.get(outcome.table, f'no table {outcome.table}')}")
+        source = self.tier.table(outcome.table)
+        cells, flow = self.matched(analysis.comparison)
+        cells = cells[cells["weight"] > 0]
+        start, caution = self._starts(treatment)
+        cells = cells.assign(first_treated=cells["area_id"].map(start).astype(float))
+        code = cells["lsoa11"].reset_index(drop=True)
+        # one look at each LSOA, not at each of a million rows
+        if isinstance(source["lsoa11"].dtype, pd.CategoricalDtype):
+            to_cell = pd.Index(code).get_indexer(source["lsoa11"].cat.categories)
+            at = np.append(to_cell, -1)[source["lsoa11"].cat.codes.to_numpy()]
+        else:
+            at = pd.Index(code).get_indexer(source["lsoa11"])
+        raw = source[outcome.column].to_numpy(dtype=float, na_value=np.nan)
+        year = source["year"].to_numpy(dtype=int)
+        raw = np.where(np.isin(raw, outcome.codes_missing), np.nan, raw)
+        wanted = (at >= 0) & (year >= outcome.first_year) & (year <= outcome.last_year) & np.isfinite(raw)
+        if not wanted.any():
+            raise Inapplicable(
+                f"{outcome.label}: no values of {outcome.column} in {outcome.first_year}-{outcome.last_year}. "
+                f"{self.tier.lacks.get(outcome.column, '')}".rstrip()
+            )
+        rows = np.flatnonzero(wanted)
+        at = at[rows]
+        y = raw[rows]
+        if outcome.at_least is not None:
+            y = (y >= outcome.at_least).astype(float)
+        treated = cells["treated"].to_numpy()[at]
+        first = cells["first_treated"].to_numpy()[at]
+        frame = pd.DataFrame(
+            {
+                "y": y * outcome.scale,
+                "d": ((treated == 1) & (year[rows] >= first)).astype(float),
+                "treated": treated,
+                "first_treated": first,
+                "unit": at,  # positions among LSOAs sorted by code: an order that rows do not change
+                "time": year[rows],
+                "cluster": pd.factorize(cells["cluster"], sort=True)[0][at],
+                "weight": cells["weight"].to_numpy()[at],
+                "level": "",
+            }
+        )
+        if outcome.table == "survey":
+            frame["weight"] *= source["weight"].to_numpy(dtype=float)[rows]
+            order = np.lexsort((source["person_id"].to_numpy(dtype=np.int64)[rows], year[rows], at))
+        else:
+            order = np.lexsort((year[rows], at))
+        self._add_truth(frame, cells, at, outcome.column)
+        levels: tuple[str, ...] = ()
+        if analysis.subgroup != "all":
+            subgroup = study.subgroups[analysis.subgroup]
+            frame["level"] = self._levels(analysis, subgroup, cells, at, source, rows)
+            levels = subgroup.levels
+        frame = frame.iloc[order].reset_index(drop=True)
+        frame = frame[frame["weight"] > 0]
+        if levels:
+            frame = frame[frame["level"] != ""]
+        sample = Sample(frame.reset_index(drop=True), outcome.unit, levels=levels, flow=flow, caution=caution)
+        return _with_periods_before(sample, cells, at, outcome.label)
+
+    def _starts(self, treatment: Treatment) -> tuple[dict[str, float], str]:
+        programme = self.tier.table("programme")
+        if treatment.rule == "common_start":
+            return {a: float(treatment.year or 0) for a in programme["area_id"]}, ""
+        dates = programme[treatment.rule]
+        if dates.isna().all():
+            raise Inapplicable(
+                f"treatment {treatment.name}: the {self.tier.name} tier has no dates `{treatment.rule}`. "
+                f"{self.tier.lacks.get(treatment.rule, '')}".rstrip()
+            )
+        first = dates.dt.year + (dates.dt.month > 6).astype(int)
+        unknown = int(dates.isna().sum())
+        note = f"{unknown} areas without a date `{treatment.rule}` left." if unknown else ""
+        return dict(zip(programme["area_id"], first.astype(float), strict=True)), note
+
+    def _add_truth(self, frame: pd.DataFrame, cells: pd.DataFrame, at: NDArray[np.int64], column: str) -> None:
+        if not self.tier.has("truth"):
+            return
+        truth = self.tier.table("truth")
+        truth = truth[truth["outcome"] == column]
+        if truth.empty:
+            return
+        progress = self.tier.table("programme").set_index("area_id")["progress"].astype(object)
+        of_cell = cells["area_id"].astype(object).map(progress).to_numpy(dtype=object)
+        known = truth.set_index(["progress", "year"])["effect"]
+        keys = pd.MultiIndex.from_arrays([of_cell[at], frame["time"].to_numpy()])
+        effect = known.reindex(keys).to_numpy(dtype=float)
+        frame["effect"] = np.where(frame["treated"] == 1, np.nan_to_num(effect), 0.0)
+
+    def _levels(
+        self,
+        analysis: Analysis,
+        subgroup: Subgroup,
+        cells: pd.DataFrame,
+        at: NDArray[np.int64],
+        source: pd.DataFrame,
+        rows: NDArray[np.int64],
+    ) -> NDArray[np.object_]:
+        if subgroup.of == "person":
+            values = source[subgroup.column].iloc[rows].reset_index(drop=True)
+            level = classify(subgroup, values, values)
+        else:
+            if subgroup.of == "area":
+                programme = self.tier.table("programme").set_index("area_id")[subgroup.column].astype(object)
+                own = cells["area_id"].astype(object).map(programme)
+            else:
+                own = cells[subgroup.column]
+            own = pd.Series(own.to_numpy(), index=cells["lsoa11"].to_numpy(dtype=object), dtype=own.dtype)
+            if own.isna().all():
+                raise Inapplicable(
+                    f"subgroup {subgroup.name}: the {self.tier.name} tier has no {subgroup.column}. "
+                    f"{self.tier.lacks.get(subgroup.column, '')}".rstrip()
+                )
+            # a comparison LSOA takes the level of the treated one it is matched to: sets stay whole
+            values = own.reindex(cells["set_lsoa"]).reset_index(drop=True)
+            reference = values[cells["treated"].to_numpy() == 1]
+            level = classify(subgroup, values, reference)[at]
+        for name in subgroup.levels:
+            if not (level == name).any():
+                seen = sorted({str(v) for v in pd.unique(values.dropna())})
+                shown = ", ".join(seen[:8]) + (f" and {len(seen) - 8} more" if len(seen) > 8 else "")
+                raise DataError(
+                    f"{analysis.outcome}/{subgroup.name}: no rows left in subgroup '{name}' "
+                    f"({subgroup.column} has values {shown}); edit subgroups.{subgroup.name} in study.toml."
+                )
+        return level
+
+
+def classify(subgroup: Subgroup, values: pd.Series, reference: pd.Series) -> NDArray[np.object_]:
+    """The level of each value, '' for none. Quantile cuts are taken over `reference` (the treated)."""
+    out = np.full(len(values), "", dtype=object)
+    if subgroup.cuts or subgroup.cuts_quantile:
+        number = values.to_numpy(dtype=float, na_value=np.nan)
+        cuts = list(subgroup.cuts)
+        if subgroup.cuts_quantile:
+            base = reference.to_numpy(dtype=float, na_value=np.nan)
+            cuts = list(np.nanquantile(base, subgroup.cuts_quantile))
+        known = np.isfinite(number)
+        out[known] = np.asarray(subgroup.levels, dtype=object)[np.searchsorted(cuts, number[known], side="left")]
+        return out
+    plain = values.astype(object)
+    for level in subgroup.levels:
+        wanted = subgroup.values.get(level, (level,))
+        out[plain.isin(list(wanted)).to_numpy()] = level
+    return out
+
+
+def _with_periods_before(sample: Sample, cells: pd.DataFrame, at: NDArray[np.int64], label: str) -> Sample:
+    """Leave out treated units without a period before treatment, their matched units with them, and say so."""
+    frame = sample.frame
+    before = frame["time"] < frame["first_treated"]
+    is_treated = frame["treated"] == 1
+    has = frame.loc[is_treated].assign(before=before[is_treated]).groupby("unit")["before"].any()
+    without = has.index[~has.to_numpy()]
+    if len(without) == 0:
+        return sample
+    lsoas = set(cells["lsoa11"].to_numpy(dtype=object)[without.to_numpy()])
+    left = cells["set_lsoa"].isin(lsoas).to_numpy()
+    areas = cells["area_id"].to_numpy(dtype=object)
+    gone = len(set(areas[without.to_numpy()]) - set(areas[has.index[has.to_numpy()].to_numpy()]))
+    frame = frame[~left[frame["unit"].to_numpy()]].reset_index(drop=True)
+    first = int(sample.frame["time"].min())
+    reason = (
+        f"{gone} areas ({len(without)} LSOAs) and the LSOAs matched to them left: no period before treatment, "
+        f"as {label.lower()} begins in {first}."
+    )
+    if not (frame["treated"] == 1).any():
+        raise Inapplicable(reason)
+    del at
+    return replace(sample, frame=frame, caution=" ".join(filter(None, [sample.caution, reason])))

@@ -1,0 +1,156 @@
+"""Numbers and names in words: one format for each unit, one label for each name, everywhere in the report.
+
+Fixed decimals, thousands separated, a true minus sign, no exponent, no negative nought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from biglocal.data.tables import TABLES
+from biglocal.model import Outcome, Run, Study
+from biglocal.results import Row
+
+MINUS = "\u2212"
+NARROW = "\u00a0"  # keeps `p = 0.02` on one line
+
+DECIMALS = {"percentage points": 2, "odds ratio": 2, "points (7-35)": 2, "GBP million": 0}  # others: 3
+BANNERS = {
+    "SYNTHETIC": "SYNTHETIC DATA: says nothing about Big Local",
+    "PLACEBO": "PLACEBO AREAS: says nothing about Big Local",
+}
+
+
+def banner(run: Run) -> str:
+    """The words that stand on every page, figure and table of a run that proves nothing; else ''."""
+    return BANNERS.get(run.banner, run.banner)
+
+
+def kind(run: Run) -> str:
+    """What headers and templates may ask of a run: SYNTHETIC, PLACEBO or REAL."""
+    return run.banner or "REAL"
+
+
+def decimals(unit: str) -> int:
+    """Decimals with which estimates of a unit are printed."""
+    return DECIMALS.get(unit, 3)
+
+
+def number(value: float, places: int) -> str:
+    """Fixed decimals, thousands separated, true minus sign; what rounds to nought has no sign."""
+    text = f"{abs(value):,.{places}f}"
+    return MINUS + text if value < 0 and any(c in "123456789" for c in text) else text
+
+
+def plain(value: float) -> str:
+    """A number as short as it was typed, for choices of the study such as 0.1 or 999."""
+    text = format(abs(value), ".10f").rstrip("0").rstrip(".")
+    whole, dot, rest = text.partition(".")
+    return (MINUS if value < 0 else "") + f"{int(whole):,}" + dot + rest
+
+
+def p_value(value: float) -> str:
+    """A p-value with three decimals; <0.001 and >0.999 at the ends."""
+    if value < 0.001:
+        return "<0.001"
+    text = f"{value:.3f}"
+    return ">0.999" if text == "1.000" else text
+
+
+def p_phrase(value: float) -> str:
+    """`p = 0.012` or `p < 0.001`, unbroken."""
+    text = p_value(value)
+    sign, rest = (text[0], text[1:]) if text[0] in "<>" else ("=", text)
+    return f"p{NARROW}{sign}{NARROW}{rest}"
+
+
+def percent(share: float) -> str:
+    """A share as a whole per cent where it is one: 0.95 is 95%."""
+    return plain(round(share * 100, 6)) + "%"
+
+
+def interval(low: float, high: float, places: int) -> str:
+    """Both ends, joined by `to` so that a minus sign cannot be misread."""
+    return f"{number(low, places)} to {number(high, places)}"
+
+
+def by_size(values: Sequence[float]) -> int:
+    """Decimals that give the largest of some magnitudes about four digits: for lines of mixed units."""
+    largest = max((abs(v) for v in values), default=0.0)
+    return 0 if largest >= 1000 else 1 if largest >= 100 else 2 if largest >= 10 else 3
+
+
+FORMATS: dict[str, Callable[[float, Row | None], str]] = {
+    "estimate": lambda v, row: number(v, decimals(row.unit if row else "")),
+    "p": lambda v, _: p_value(v),
+    "count": lambda v, _: number(v, 0),
+    "number1": lambda v, _: number(v, 1),
+    "number2": lambda v, _: number(v, 2),
+    "number3": lambda v, _: number(v, 3),
+    "year": lambda v, _: f"{int(v)}",
+    "signed": lambda v, _: ("+" if v > 0 else "") + number(v, 0),
+    "text": lambda v, _: str(v),
+    "scale": lambda v, _: number(v, by_size([v])),  # replaced by the line's own decimals
+}
+
+
+def format_of(value: str) -> str:
+    """The format of a results column when a header names none."""
+    if value in ("p_value", "p_adjusted"):
+        return "p"
+    if value.startswith("n_"):
+        return "count"
+    if value == "period":
+        return "signed"
+    if value == "year":
+        return "year"
+    return "number2" if value in ("df", "statistic") else "estimate"
+
+
+def outcome_of(study: Study, row: Row) -> Outcome | None:
+    """The outcome a row is about; None where it is about a covariate or nothing."""
+    return study.outcomes.get(row.outcome) if row.part != "balance" else None
+
+
+def label(study: Study, column: str, value: object) -> str:
+    """The label a reader sees for a value of a results column."""
+    text = "" if value is None else str(value)
+    if column == "outcome":
+        if text in study.outcomes:
+            return study.outcomes[text].label
+        if text in TABLES["areas"].columns:
+            return TABLES["areas"].columns[text].doc
+    if column == "subgroup":
+        if text in study.subgroups:
+            return study.subgroups[text].label
+        return {"all": "All areas"}.get(text, text.capitalize())
+    if column == "comparison" and text in study.comparisons:
+        return study.comparisons[text].label
+    if column == "treatment" and text in study.treatments:
+        return study.treatments[text].label
+    if column == "inference":
+        return {"cluster": "Cluster-robust", "wild_bootstrap": "Wild cluster bootstrap"}.get(text, text)
+    if column == "family" or column == "term":
+        return text[:1].upper() + text[1:].replace("_", " ")
+    return text
+
+
+def order(study: Study, column: str, value: object) -> tuple[int, str]:
+    """Where a value stands among its kind: study.toml's order first, then the alphabet."""
+    families = list(dict.fromkeys(o.family for o in study.outcomes.values()))
+    covariates = list(dict.fromkeys(x for c in study.comparisons.values() for x in (*c.covariates, *c.optional)))
+    known: dict[str, Sequence[str]] = {
+        "outcome": (*study.outcomes, *covariates),
+        "family": families,
+        "subgroup": ("all", *study.subgroups),
+        "level": [level for s in study.subgroups.values() for level in s.levels],
+        "comparison": tuple(study.comparisons),
+        "treatment": (study.main_treatment, *study.treatments),
+    }
+    if isinstance(value, int):
+        return (value, "")
+    names = known.get(column, ())
+    text = "" if value is None else str(value)
+    if text in names:
+        return (list(names).index(text), "")
+    return (10**6, text)  # the unnamed (a test of the difference, a missing level) comes last
