@@ -29,11 +29,14 @@ SAMHI_ON_IMD, SAMHI_FADE = (0.44, 0.43, 0.57, 0.56), 0.018
 # autocorrelation (+0.7, +0.2, -0.1, -0.34: trends at the top, measurement noise at the bottom).
 # start: variance in 2011; step: of a year's shock; slope: of the trend a year; noise: of a year alone; keep: AR(1).
 SAMHI_LEVELS = {
-    "region": {"start": 0.110, "step": 0.0004, "slope": 0.0012, "noise": 0.0, "keep": 1.0},
-    "district": {"start": 0.058, "step": 0.0032, "slope": 0.0005, "noise": 0.0, "keep": 1.0},
+    "region": {"start": 0.110, "step": 0.0004, "slope": 0.0007, "noise": 0.0, "keep": 1.0},
+    "district": {"start": 0.058, "step": 0.0032, "slope": 0.0003, "noise": 0.0, "keep": 1.0},
     "msoa": {"start": 0.063, "step": 0.0065, "slope": 0.0, "noise": 0.0, "keep": 1.0},
     "lsoa": {"start": 0.083, "step": 0.0098, "slope": 0.0, "noise": 0.0101, "keep": 0.94},
 }
+
+SAMHI_TURN = 0.4  # places that start worse worsen faster, from the growth of the variance between regions
+SAMHI_SHAPE = 1.5  # of the gamma behind levels of MSOAs and LSOAs: the real index is skewed (1.1 in 2013)
 
 # Mean crimes a LSOA and year in 2011 and 2019, straight in logs between. Levels as in police.uk (all of England).
 CRIME_LEVELS = {
@@ -44,7 +47,7 @@ CRIME_LEVELS = {
 }
 # Variances of log rates. The persistent total and its part between MSOAs are from product moments of counts in
 # three Julys of police.uk, West Yorkshire (burglary 0.27 and 0.13; antisocial behaviour 0.52 and 0.22; criminal
-# damage 0.46 and 0.20; violence 0.76 and 0.34). `crime`, `imd`: slopes on the standardised domain and Index, from
+# damage 0.46 and 0.20; violence 0.76 and 0.34). `crime`, `imd`: slopes on the normal scores of domain and Index, from
 # correlations with the counts (0.2-0.3 for burglary, 0.6-0.7 for the others). `district` is added (assumed): five
 # districts of one force say little of the spread over England.
 CRIME_SPREAD = {
@@ -63,11 +66,20 @@ DRIFT = {"burglary": -0.004, "antisocial_behaviour": 0.003, "criminal_damage": 0
 
 def _standard(values: pd.Series, areas: pd.DataFrame) -> np.ndarray:
     """Standard scores of a column of `areas`, blanks filled from the MSOA, else the mean."""
-    near = values.groupby(areas["msoa11"], observed=True).transform("mean")
-    full = values.fillna(near).fillna(values.mean()).to_numpy(dtype=float)
     import numpy as np
 
+    near = values.groupby(areas["msoa11"], observed=True).transform("mean")
+    full = values.fillna(near).fillna(values.mean()).to_numpy(dtype=float)
     return np.asarray((full - full.mean()) / full.std())
+
+
+def _normal(values: np.ndarray) -> np.ndarray:
+    """Normal scores of `values` (n,)."""
+    import numpy as np
+    from scipy.special import ndtri
+
+    rank = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    return np.asarray(ndtri((rank + 0.5) / len(values)))
 
 
 def _codes(areas: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -78,6 +90,21 @@ def _codes(areas: pd.DataFrame) -> dict[str, np.ndarray]:
     names = {"region": "region", "district": "district", "msoa": "msoa11"}
     out = {level: pd.factorize(areas[column])[0] for level, column in names.items()}
     return out | {"lsoa": np.arange(len(areas))}
+
+
+def _exactly(start: np.ndarray, turn: np.ndarray, fixed: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`start` and `turn` (groups,) made uncorrelated with `fixed` and each other, mean 0 and variance 1, by `size`.
+
+    Nine regions drawn freely would give a variance between regions that has little to do with the measured one.
+    """
+    import numpy as np
+
+    basis: list[np.ndarray] = []
+    weight = size / size.sum()
+    for vector in (np.ones(len(size)), fixed, start, turn):
+        left = vector - sum(((weight * vector * b).sum() * b for b in basis), np.zeros(len(size)))
+        basis.append(left / np.sqrt((weight * left**2).sum()))
+    return basis[2], basis[3]
 
 
 def samhi(rng: np.random.Generator, areas: pd.DataFrame) -> np.ndarray:
@@ -92,9 +119,13 @@ def samhi(rng: np.random.Generator, areas: pd.DataFrame) -> np.ndarray:
         code = codes[level]
         groups = int(code.max()) + 1
         mean = np.bincount(code, rest) / np.bincount(code)
-        start = np.sqrt(v["start"]) * rng.standard_normal(groups)
-        # regions that start worse also worsen faster (0.4, from the growth of their variance)
-        turn = 0.4 * start / np.sqrt(v["start"]) + np.sqrt(1 - 0.4**2) * rng.standard_normal(groups)
+        start, turn = rng.standard_normal((2, groups))
+        if level in ("msoa", "lsoa"):
+            start = (rng.gamma(SAMHI_SHAPE, size=groups) - SAMHI_SHAPE) / np.sqrt(SAMHI_SHAPE)
+        if level == "region":
+            start, turn = _exactly(start, turn, mean, np.bincount(code))
+        turn = SAMHI_TURN * start + np.sqrt(1 - SAMHI_TURN**2) * turn
+        start = np.sqrt(v["start"]) * start
         path = np.empty((groups, len(YEARS)))
         path[:, 0] = start
         for year in t[1:]:
@@ -112,8 +143,8 @@ def _expected(rng: np.random.Generator, crime: str, areas: pd.DataFrame, common:
     import numpy as np
 
     codes, v, t = _codes(areas), CRIME_SPREAD[crime], np.arange(len(YEARS))
-    imd = _standard(areas["imd"], areas)
-    fixed = v["crime"] * _standard(areas["crime"], areas) + v["imd"] * imd
+    imd, domain = (_normal(_standard(areas[column], areas)) for column in ("imd", "crime"))
+    fixed = v["crime"] * domain + v["imd"] * imd
     for level in ("district", "msoa", "lsoa"):
         own = rng.standard_normal(len(common[level]))
         fixed = fixed + np.sqrt(v[level] / 2) * (common[level] + own)[codes[level]]  # half of it is shared
@@ -132,13 +163,15 @@ def _expected(rng: np.random.Generator, crime: str, areas: pd.DataFrame, common:
     return np.asarray(raw / raw.mean(axis=0) * first * (last / first) ** (t / t[-1]))
 
 
-def _counts(rng: np.random.Generator, expected: np.ndarray, effect: np.ndarray, people: np.ndarray) -> np.ndarray:
+def _counts(
+    rng: np.random.Generator, moving: np.random.Generator, expected: np.ndarray, effect: np.ndarray, people: np.ndarray
+) -> np.ndarray:
     """Counts with the effect in them, (LSOAs, years).
 
     `effect` is in standard deviations of the year's rate without effects. Poisson counts are thinned, or added
-    to, until their expectation has moved by effect x sd x population: they stay Poisson, and with no effect the
-    same draws give the same counts. (Treated LSOAs are 2% of all, so the year's mean and sd, against which the
-    score is measured, move by less than a fiftieth of the effect.)
+    to (draws of `moving`), until their expectation has moved by effect x sd x population: they stay Poisson, and
+    the draws of `rng` are the same with and without effects. (Treated LSOAs are 2% of all, so the year's mean,
+    against which the score is measured, moves by a fiftieth of the effect.)
     """
     import numpy as np
 
@@ -146,16 +179,13 @@ def _counts(rng: np.random.Generator, expected: np.ndarray, effect: np.ndarray, 
     spread = np.std(counts / people[:, None], axis=0, ddof=1)
     wanted = np.maximum(expected + effect * spread * people[:, None], 0.0)
     treated = np.flatnonzero((effect != 0).any(axis=1))
-    chance = rng.random((len(treated), len(YEARS)))  # one seed for the thinning, whatever the effect
-    own = np.random.default_rng(chance.view(np.uint64)[:1, 0] if len(treated) else 0)
     e, w = expected[treated], wanted[treated]
-    counts[treated] = own.binomial(counts[treated], np.minimum(w / e, 1.0)) + own.poisson(np.maximum(w - e, 0.0))
+    fewer = moving.binomial(counts[treated], np.minimum(w / e, 1.0))
+    counts[treated] = fewer + moving.poisson(np.maximum(w - e, 0.0))
     return np.asarray(counts)
 
 
-def panel(
-    rng: np.random.Generator, areas: pd.DataFrame, programme: pd.DataFrame, truth: pd.DataFrame
-) -> pd.DataFrame:
+def panel(rng: np.random.Generator, areas: pd.DataFrame, programme: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """The `area_panel` table: 32,844 LSOAs x 2011 to 2019, effects as in `truth` (which may be all nil).
 
     Faults: some SAMHI cells and whole LSOAs blank; criminal damage blank in 2011, before the category existed;
@@ -182,9 +212,9 @@ def panel(
     gap = (for_gaps.random((n, t)) < 0.0005) | (months < 12)
     columns: dict[str, object] = {}
     for crime in CRIMES:
-        stream, counting = for_crime.spawn(2)
+        stream, counting, moving = for_crime.spawn(3)
         effect = effects(f"{crime}_z", truth, areas, programme, YEARS)
-        counts = _counts(counting, _expected(stream, crime, areas, common), effect, people)
+        counts = _counts(counting, moving, _expected(stream, crime, areas, common), effect, people)
         blank = gap.copy()
         if crime == "criminal_damage":
             blank[:, 0] = True  # did not exist before September 2011 (FACTS, raw files)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from biglocal.data.tables import REGIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import pandas as pd
 
@@ -78,7 +80,9 @@ SPENT = dict(zip(range(2012, 2027), (0.6, 2, 6, 10, 14, 17, 19, 19, 17, 19, 20, 
 SUPPORT, CENTRAL = 0.22, 0.6  # assumed: share of support in all spending, and of central costs in support
 
 
-def _spread(rng: np.random.Generator, groups: int, variances: tuple[float, ...], below: tuple[tuple[float, ...], ...]) -> np.ndarray:
+def _spread(
+    rng: np.random.Generator, groups: int, variances: tuple[float, ...], below: tuple[tuple[float, ...], ...]
+) -> np.ndarray:
     """(groups, 7) draws of the domains at one level of geography."""
     import numpy as np
 
@@ -155,6 +159,13 @@ def _chosen(
     return area, share
 
 
+def named(codes: np.ndarray, names: Sequence[str]) -> pd.Categorical[str]:
+    """Categories `names` at positions `codes` (n,); -1 is blank."""
+    import pandas as pd
+
+    return pd.Categorical.from_codes(codes, pd.Index(list(names)))
+
+
 def area_ids() -> list[str]:
     """Codes of the 150 areas, in geographical order."""
     return [f"BL{i:03d}" for i in range(1, AREAS + 1)]
@@ -214,18 +225,16 @@ def areas(rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "lsoa11": [f"{FIRST_LSOA}{i:05d}" for i in range(1, n + 1)],
-            "msoa11": pd.Categorical.from_codes(msoa, [f"{FIRST_MSOA}{i:05d}" for i in range(1, msoa[-1] + 2)]),
-            "district": pd.Categorical.from_codes(
-                district, [f"{FIRST_DISTRICT}{i:05d}" for i in range(1, district[-1] + 2)]
-            ),
-            "region": pd.Categorical.from_codes(region, list(REGIONS)),
+            "msoa11": named(msoa, [f"{FIRST_MSOA}{i:05d}" for i in range(1, msoa[-1] + 2)]),
+            "district": named(district, [f"{FIRST_DISTRICT}{i:05d}" for i in range(1, district[-1] + 2)]),
+            "region": named(region, REGIONS),
             "rural": pd.array(rural, dtype="boolean"),
             "population": pd.array(population.astype(int), dtype="Int64"),
-            "change": pd.Categorical.from_codes(change, list("USMX")),
+            "change": named(change, "USMX"),
             "imd": np.where(unscored, np.nan, np.round(imd, 2)),
             **{name: np.where(unscored, np.nan, domains[name]) for name in DOMAINS},
             "earlier_funding": np.where(np.isin(district, unfunded), np.nan, np.round(funding, 2)[district]),
-            "area_id": pd.Categorical.from_codes(area, area_ids()),
+            "area_id": named(area, area_ids()),
             "share": share,
         }
     ).assign(
@@ -245,8 +254,8 @@ def programme(rng: np.random.Generator, areas: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     ids = area_ids()
-    need = areas.groupby("area_id", observed=True)["imd"].mean().reindex(ids)
-    need = need.fillna(need.mean()).to_numpy()
+    by_area = areas.groupby("area_id", observed=True)["imd"].mean().reindex(ids)
+    need = by_area.fillna(by_area.mean()).to_numpy(dtype=float)
     wave = rng.permutation(np.repeat([1, 2, 3], AREAS // 3))
     opened = np.array(["2012-06-01", "2013-01-01", "2013-07-01"], dtype="datetime64[D]")[wave - 1]
     wait = rng.gamma(4.0, 80.0, AREAS)
@@ -265,7 +274,7 @@ def programme(rng: np.random.Generator, areas: pd.DataFrame) -> pd.DataFrame:
             "announced": pd.to_datetime([ANNOUNCED[w] for w in wave]),
             "plan_endorsed": pd.to_datetime(plan),
             "first_spend": pd.to_datetime(spend),
-            "progress": pd.Categorical.from_codes(2 - place // (AREAS // 3), ["fast", "middle", "slow"]),
+            "progress": named(2 - place // (AREAS // 3), ("fast", "middle", "slow")),
         }
     )
 
@@ -283,8 +292,8 @@ def costs(rng: np.random.Generator, programme: pd.DataFrame) -> pd.DataFrame:
     size = rng.lognormal(0.0, 0.15, AREAS)
     fast = (programme["progress"] == "fast").to_numpy()
     rows: list[tuple[str, int, str, int]] = []
-    for year, amount in SPENT.items():
-        total = amount * 1e6
+    for year, millions in SPENT.items():
+        total = millions * 1e6
         weight = size * (since <= year) * np.where(fast, np.exp(-0.05 * (year - 2019)), 1.0)
         started = weight.sum() > 0
         central = total * (SUPPORT * CENTRAL if started else 1.0)
@@ -296,7 +305,9 @@ def costs(rng: np.random.Generator, programme: pd.DataFrame) -> pd.DataFrame:
                 rows += [
                     (a, year, item, int(p)) for a, p in zip(programme["area_id"].astype(str), paid, strict=True) if p
                 ]
+    paid_out = sum(amount for *_, amount in rows)
+    central_last = max(i for i, row in enumerate(rows) if row[0] == "programme")
+    who, when, item, amount = rows[central_last]
+    rows[central_last] = (who, when, item, amount + COST - paid_out)  # what rounding left over
     out = pd.DataFrame(rows, columns=["area_id", "year", "item", "amount"])
-    last = int(np.flatnonzero(out["area_id"] == "programme")[-1])
-    out.loc[last, "amount"] += COST - int(out["amount"].sum())  # what rounding left over
     return out.astype({"area_id": pd.CategoricalDtype([*area_ids(), "programme"])})

@@ -68,8 +68,10 @@ def effects(
 
     cells = truth[truth["outcome"] == outcome].pivot_table(index="progress", columns="year", values="effect")
     by_progress = cells.reindex(index=list(PROGRESS), columns=list(years)).fillna(0.0).to_numpy()
-    speed = areas["area_id"].astype(object).map(
-        dict(zip(programme["area_id"].astype(str), programme["progress"].astype(str), strict=True))
+    speed = (
+        areas["area_id"]
+        .astype(object)
+        .map(dict(zip(programme["area_id"].astype(str), programme["progress"].astype(str), strict=True)))
     )
     row = speed.map({p: i for i, p in enumerate(PROGRESS)}).to_numpy(dtype=float, na_value=np.nan)
     share = areas["share"].to_numpy(dtype=float, na_value=np.nan)
