@@ -9,6 +9,7 @@ A tier module (`synthetic`, `open`, `secure`) gives three functions of one `Requ
 `digests(request)` table -> digest of what it is made from, for the tables the tier has, and
 `read(name, request, done)` the frame of one table, given `done(other)` for the checked others.
 `lacks(request)` says for the tables or columns it has not: what is missing and how to get it.
+`notes(request)` what was noticed while reading (duplicates dropped, files unused); reads what it needs.
 """
 
 from __future__ import annotations
@@ -48,11 +49,16 @@ class Tier:
     digests: dict[str, str]
     lacks: dict[str, str]
     _reader: Callable[[str, Request, Callable[[str], pd.DataFrame]], pd.DataFrame]
+    _notes: Callable[[Request], list[str]]
     _kept: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.request.tier
+
+    def notes(self) -> tuple[str, ...]:
+        """What was noticed of the data, in words. May read them."""
+        return tuple(self._notes(self.request))
 
     def digest(self, name: str) -> str:
         """Digest of what table `name` is made from; '' for a table the tier lacks."""
@@ -94,7 +100,9 @@ def load(tier: str, *, seed: int = 0, data: Path | None = None, treated: Path | 
         )
     request = Request(tier, seed, data, treated, min_months)
     module = importlib.import_module(f"biglocal.data.{tier}")
-    return Tier(request, module.banner(request), module.digests(request), module.lacks(request), module.read)
+    return Tier(
+        request, module.banner(request), module.digests(request), module.lacks(request), module.read, module.notes
+    )
 
 
 def order() -> tuple[str, ...]:

@@ -1,0 +1,138 @@
+"""The command line: arguments only. Every command says what it made, and where."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biglocal.model import BiglocalError, VerifyError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with the time left, on the error stream; quiet lines where nobody watches a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("estimating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("estimating", total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+Outputs = Annotated[Path | None, typer.Option(help="Folder for the outputs (default: outputs/ of the project).")]
+Draws = Annotated[str, typer.Option(help="Resampling draws: quick or full.")]
+StudyFile = Annotated[Path | None, typer.Option("--study", help="Another study file than analysis/study.toml.")]
+
+
+@app.command()
+def reproduce(
+    tier: Annotated[str, typer.Argument(help="synthetic, open or secure.")] = "synthetic",
+    data: Annotated[Path | None, typer.Option(help="Folder with the tier's files (open, secure).")] = None,
+    treated: Annotated[Path | None, typer.Option(help="CSV of the treated LSOAs (open).")] = None,
+    outputs: Outputs = None,
+    only: Annotated[list[str] | None, typer.Option(help="An exhibit or analysis id (patterns allowed); repeatable.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    draws: Draws = "quick",
+    study: StudyFile = None,
+) -> None:
+    """From data to report: estimate what is not yet in results.csv, then render every exhibit."""
+    from biglocal import run
+    from biglocal.study import PATH
+
+    _draws(draws)
+    done = run.reproduce(
+        tier, data=data, treated=treated, outputs=outputs or run.OUTPUTS, only=only or (), jobs=jobs, draws=draws,
+        study_path=study or PATH, progress=_progress, say=_say,
+    )  # fmt: skip
+    typer.echo(f"{done.estimated} analyses estimated, {done.reused} reused; {done.inapplicable} do not apply to this tier")
+    typer.echo(f"{len(done.written)} files written to {_short(done.out)}")
+    if (done.out / "report.html").exists() and not only:
+        typer.echo(f"report: {_short(done.out / 'report.html')} and report.pdf")
+
+
+@app.command()
+def verify(
+    tier: Annotated[str, typer.Argument(help="synthetic, open or secure.")] = "synthetic",
+    outputs: Outputs = None,
+    accept: Annotated[bool, typer.Option(help="Make the present results the reference instead.")] = False,
+    study: StudyFile = None,
+) -> None:
+    """Compare the outputs cell by cell with the committed reference; exit 1 on any difference beyond tolerance."""
+    import json
+
+    from biglocal import provenance, results, run
+    from biglocal.study import PATH
+    from biglocal.study import load as load_study
+
+    plan = load_study(study or PATH)
+    out = (outputs or run.OUTPUTS) / tier
+    record = out / "provenance.json"
+    if not record.is_file():
+        raise VerifyError(f"no outputs of the tier {tier} in {_short(out)}. Run `biglocal reproduce {tier}` first.")
+    expected = run.EXPECTED / f"{tier}-{json.loads(record.read_text())['draws']}.csv"
+    if accept:
+        results.write_text(expected, (out / "results.csv").read_text(encoding="utf-8"))
+        typer.echo(f"reference written: {_short(expected)}")
+        return
+    typer.echo(provenance.verify(out, expected, plan))
+
+
+@app.command()
+def plan(study: StudyFile = None) -> None:
+    """Print the analyses that study.toml expands to, a line each."""
+    from biglocal.study import PATH, expand
+    from biglocal.study import load as load_study
+
+    analyses = expand(load_study(study or PATH))
+    for analysis in analyses:
+        typer.echo(analysis.id)
+    typer.echo(f"{len(analyses)} analyses", err=True)
+
+
+@app.command()
+def dictionary() -> None:
+    """Print the data dictionary: every table and column that a tier must give."""
+    from biglocal.data.tables import dictionary as text
+
+    typer.echo(text())
+
+
+def _draws(value: str) -> None:
+    if value not in ("quick", "full"):
+        raise BiglocalError(f"--draws {value}: there are quick and full.")
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one message and exit 2, a failed verification exit 1."""
+    try:
+        app()
+    except VerifyError as e:
+        sys.stderr.write(f"biglocal: {e}\n")
+        sys.exit(1)
+    except BiglocalError as e:
+        sys.stderr.write(f"biglocal: {e}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Where results come from and whether they still hold: digests, the record of a run, verification.
+
+A digest is made of everything a row depends on, so that a row whose digest is unchanged need not be
+computed again, and one that is can be told apart in a diff of results.csv.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biglocal import results
+from biglocal.model import Analysis, Run, Study, Tolerance, VerifyError
+from biglocal.results import Row, digest
+from biglocal.study import HERE, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from biglocal.data.load import Tier
+
+LIBRARIES = ("linearmodels", "matplotlib", "numpy", "pandas", "pyarrow", "pyfixest", "scipy", "statsmodels", "typst")
+SHARED = (
+    "model.py", "sample.py", "inference.py", "results.py", "provenance.py", "run.py", "data/load.py", "data/tables.py",
+    "matching/__init__.py", "estimators/__init__.py", "estimators/_fixest.py",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Library -> installed version, and Python's."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def lock() -> str:
+    """Digest of the lock file of the main job; of the installed versions where the lock is not at hand."""
+    path = ROOT / "locks" / "run.txt"
+    return digest(path.read_bytes()) if path.is_file() else digest(json.dumps(versions(), sort_keys=True))
+
+
+@lru_cache(maxsize=256)
+def code(*files: str) -> str:
+    """Digest of source files of the package, by name."""
+    return digest(*(part for f in files for part in (f, (HERE / f).read_bytes())))
+
+
+def of_analysis(study: Study, tier: Tier, analysis: Analysis, tables: Iterable[str], draws: int) -> str:
+    """Digest of one analysis: its settings, its data, its estimator's code, and the lock."""
+    used: dict[str, Any] = {
+        "analysis": asdict(analysis),
+        "policy": asdict(study.policy),
+        "seed": study.seed,
+        "tier": tier.name,
+        "data": {t: tier.digest(t) for t in tables},
+        "draws": draws if analysis.inference == "wild_bootstrap" else None,
+    }
+    files = [*SHARED, f"estimators/{analysis.estimator}.py"]
+    for kind, name in (
+        ("outcomes", analysis.outcome),
+        ("subgroups", analysis.subgroup),
+        ("comparisons", analysis.comparison),
+        ("treatments", analysis.treatment),
+    ):
+        entry = getattr(study, kind).get(name)
+        if entry is not None:
+            used[kind] = asdict(entry)
+    if analysis.comparison:
+        files.append(f"matching/{study.comparisons[analysis.comparison].method}.py")
+    return digest(json.dumps(used, sort_keys=True), code(*files), lock())
+
+
+# --- the record of a run ----------------------------------------------------------------------------------
+
+
+def record(run: Run, study_text: bytes, rows_text: str, draws: int, files: Sequence[Path], out: Path) -> str:
+    """provenance.json: what went in and what came out, by sha256. No clock, no path outside `out`."""
+    return (
+        json.dumps(
+            {
+                "tier": run.tier,
+                "banner": run.banner,
+                "draws": draws,
+                "study": digest(study_text),
+                "lock": lock(),
+                "code": {str(p.relative_to(HERE).as_posix()): digest(p.read_bytes()) for p in sorted(HERE.rglob("*.py"))},
+                "data": run.digests,
+                "notes": list(run.notes),
+                "lacks": run.lacks,
+                "versions": run.versions,
+                "results": digest(rows_text),
+                "outputs": {p.relative_to(out).as_posix(): digest(p.read_bytes()) for p in sorted(files)},
+            },
+            indent=1,
+            sort_keys=True,
+        )
+        + "\n"
+    )
+
+
+def notes(out: Path, digests: dict[str, str]) -> tuple[str, ...] | None:
+    """The notes that the last run took of the same data; None where there is no such record."""
+    try:
+        last = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
+        return tuple(last["notes"]) if last["data"] == digests else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def altered(out: Path) -> tuple[str, ...]:
+    """Outputs that are not what provenance.json says: `name: changed` or `name: lost`.
+
+    Raises `VerifyError` where there is no readable record.
+    """
+    path = out / "provenance.json"
+    try:
+        recorded: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["outputs"]
+    except FileNotFoundError:
+        raise VerifyError(f"{path.name}: not found in {out.name}/. Run `biglocal reproduce` first.") from None
+    except (ValueError, KeyError):
+        raise VerifyError(f"{path.name}: not a record of a run. Run `biglocal reproduce` again.") from None
+    found = []
+    for name, sha in recorded.items():
+        file = out / name
+        if not file.is_file():
+            found.append(f"{name}: lost")
+        elif digest(file.read_bytes()) != sha:
+            found.append(f"{name}: changed after the run")
+    return tuple(found)
+
+
+# --- verification ------------------------------------------------------------------------------------------
+
+NUMBERS = (
+    "estimate", "std_error", "df", "statistic", "p_value", "p_adjusted", "conf_low", "conf_high", "conf_level",
+)  # fmt: skip
+EXACT = ("part", "outcome", "subgroup", "comparison", "treatment", "estimator", "inference", "unit", "n_obs", "n_units",
+         "n_treated", "n_clusters", "status", "reason", "tier", "df_num")  # fmt: skip
+
+
+def compare(seen: Sequence[Row], expected: Sequence[Row], tolerance: Tolerance, alpha: float) -> tuple[str, ...]:
+    """Every cell in which two results tables differ beyond `tolerance`, in words; none if they agree.
+
+    A number may move by `absolute` + `relative` x its size, an estimate or interval also by `std_errors`
+    standard errors. Whatever the tolerance, an estimate may not change sign, nor a p-value cross `alpha`.
+    """
+
+    def key(r: Row) -> tuple[str, str, str, str]:
+        return (r.analysis, r.level, r.term, "" if r.period is None else str(r.period))
+
+    ours, theirs = {key(r): r for r in seen}, {key(r): r for r in expected}
+    found = [f"{' '.join(filter(None, k))}: missing from the outputs" for k in sorted(theirs.keys() - ours.keys())]
+    found += [f"{' '.join(filter(None, k))}: not in the reference" for k in sorted(ours.keys() - theirs.keys())]
+    for k in sorted(ours.keys() & theirs.keys()):
+        a, b = ours[k], theirs[k]
+        name = " ".join(filter(None, k))
+        for column in EXACT:
+            x, y = getattr(a, column), getattr(b, column)
+            if x != y:
+                found.append(f"{name}: {column} is {x!r}, reference {y!r}")
+        se = b.std_error or 0.0
+        for column in NUMBERS:
+            x, y = getattr(a, column), getattr(b, column)
+            if x is None or y is None or math.isinf(x) or math.isinf(y):
+                if x != y:
+                    found.append(f"{name}: {column} is {x}, reference {y}")
+                continue
+            room = tolerance.absolute + tolerance.relative * abs(y)
+            if column in ("estimate", "conf_low", "conf_high"):
+                room = max(room, tolerance.std_errors * se)
+            if abs(x - y) > room:
+                how = f", {abs(x - y) / se:.3g} standard errors apart" if se else ""
+                found.append(f"{name}: {column} is {x:.10g}, reference {y:.10g}{how}")
+            elif column == "estimate" and se and x * y < 0:
+                found.append(f"{name}: estimate changes sign, {x:.10g} against {y:.10g}")
+            elif column in ("p_value", "p_adjusted") and (x < alpha) != (y < alpha):
+                found.append(f"{name}: {column} crosses {alpha:g}, {x:.10g} against {y:.10g}")
+    return tuple(found)
+
+
+def verify(out: Path, expected: Path, study: Study) -> str:
+    """Hold `out` against its own record and against the committed reference; a sentence when all is well.
+
+    Raises `VerifyError` naming up to twenty cells or files that differ, and `DataError` for files that
+    are not results tables.
+    """
+    wrong = list(altered(out))
+    if not expected.is_file():
+        raise VerifyError(
+            f"no reference for this tier and number of draws ({expected.name}). "
+            f"Only the tier synthetic has a committed one; `biglocal verify --accept` makes one of your outputs."
+        )
+    rows, reference = results.read(out / "results.csv"), results.read(expected)
+    wrong += compare(rows, reference, study.tolerance, 1 - study.policy.conf_level)
+    if wrong:
+        more = f"\n  and {len(wrong) - 20} more" if len(wrong) > 20 else ""
+        listed = "\n  ".join(wrong[:20])
+        raise VerifyError(
+            f"{len(wrong)} difference{'s' if len(wrong) > 1 else ''} from {expected.name}:\n  {listed}{more}\n"
+            f"Run `biglocal reproduce` again; if the differences stay, the data, the code or a library has changed "
+            f"(provenance.json says which)."
+        )
+    return f"verified: {len(rows):,} rows and every output agree with {expected.name}"

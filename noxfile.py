@@ -1,0 +1,115 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["nox[uv]"]
+# ///
+"""The user interface: a session a verb. `nox -l` lists them; `nox -s reproduce -- --help` shows a verb's options."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).resolve().parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+PYTHONS = ["3.11", "3.12", "3.13"]
+LOCKS = {"run": ["build"], "test": ["build", "test"], "lint": ["build", "test", "lint"], "nox": ["nox"]}
+
+nox.needs_version = ">=2026.10"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests"]
+nox.options.error_on_missing_interpreters = False
+
+
+def _stamp(groups: list[str]) -> str:
+    """What a lock is made from: a lock whose first line has another stamp is stale."""
+    made_from = [PROJECT["project"]["dependencies"], PROJECT["project"]["requires-python"]]
+    made_from += [PROJECT["dependency-groups"][g] for g in groups]
+    return f"# made from {hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]}"
+
+
+def _install(session: nox.Session, lock: str) -> None:
+    """Install a lock with its hashes, and the project itself with nothing fetched beside."""
+    path = ROOT / "locks" / f"{lock}.txt"
+    if path.read_text().splitlines()[0] != _stamp(LOCKS[lock]):
+        session.error(f"locks/{lock}.txt is stale: pyproject.toml has changed since. Run `nox -s lock`.")
+    session.install("--quiet", "--require-hashes", "-r", str(path))
+    session.install("--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+
+
+@nox.session
+def reproduce(session: nox.Session) -> None:
+    """Data to report: `nox -s reproduce`, or `nox -s reproduce -- open --data DIR --treated FILE`."""
+    _install(session, "run")
+    session.run("biglocal", "reproduce", *session.posargs)
+
+
+@nox.session
+def verify(session: nox.Session) -> None:
+    """Compare outputs/ with the committed reference, cell by cell."""
+    _install(session, "run")
+    session.run("biglocal", "verify", *session.posargs)
+
+
+@nox.session
+def plan(session: nox.Session) -> None:
+    """Print the analyses that analysis/study.toml expands to."""
+    _install(session, "run")
+    session.run("biglocal", "plan", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests; options go to pytest."""
+    _install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def tests_all(session: nox.Session) -> None:
+    """The tests on every supported Python that is on this machine."""
+    _install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff and mypy --strict."""
+    _install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session
+def benchmark(session: nox.Session) -> None:
+    """Times and memory, side by side in one run."""
+    _install(session, "test")
+    session.run("python", "tests/benchmarks/spine.py", *session.posargs)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Resolve the locks anew (needs uv): hashed, for every supported Python, without any index address."""
+    for name, groups in LOCKS.items():
+        path = ROOT / "locks" / f"{name}.txt"
+        source = ["pyproject.toml", *(f"--group={g}" for g in groups)] if name != "nox" else ["--group=nox"]
+        session.run(
+            "uv", "pip", "compile", *source, "--universal", "--python-version=3.11", "--generate-hashes",
+            "--no-header", "--no-annotate", "--quiet", *session.posargs, f"--output-file={path}", external=True,
+        )  # fmt: skip
+        text = path.read_text()
+        found = re.search(r"^(-i|--(extra-)?index-url|--find-links).*|https?://\S+", text, re.MULTILINE)
+        if found:
+            path.unlink()
+            session.error(f"locks/{name}.txt would name an address ({found[0]}). Lock with the index settings cleared.")
+        path.write_text(f"{_stamp(groups)}\n{text}")
+
+
+if __name__ == "__main__":
+    sys.exit(nox.main())
