@@ -44,6 +44,17 @@ def lacks(request: Request) -> dict[str, str]:  # noqa: ARG001
     return {}
 
 
+def notes(request: Request) -> list[str]:
+    """What a reader of these data should know: how they were made."""
+    from biglocal.data.synthetic_truth import FROM, TREATED_SHARE
+
+    return [
+        f"Made from seed {request.seed}: no row is a real place, person or payment.",
+        f"Effects are known (table truth): from {FROM}, whole where the share inside an area is at least "
+        f"{TREATED_SHARE:g}, nil elsewhere.",
+    ]
+
+
 def _rng(request: Request, name: str) -> np.random.Generator:
     """A stream of its own for each table, so that no table depends on which was read first."""
     import numpy as np
