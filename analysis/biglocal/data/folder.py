@@ -203,7 +203,7 @@ def _header(path: Path, member: str, name: str) -> tuple[str, ...]:
     try:
         if member:
             with zipfile.ZipFile(path) as archive, archive.open(member) as raw:
-                return _names(gzip.open(raw) if member.endswith(".gz") else raw)  # type: ignore[arg-type]
+                return _names(gzip.open(raw) if member.endswith(".gz") else raw)
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             return _names(stream)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
@@ -244,8 +244,8 @@ def texts(found: Found | Street, columns: dict[str, str]) -> pd.DataFrame:
 
 def table(found: Found | Street, columns: dict[str, str]) -> Any:
     """Like `texts`, as a pyarrow Table of strings: for files too long for text in pandas."""
-    import pyarrow as pa
-    from pyarrow import csv as pcsv
+    import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+    from pyarrow import csv as pcsv  # type: ignore[import-untyped, unused-ignore]
 
     data = content(found.path, found.member, found.name).removeprefix(b"\xef\xbb\xbf")
     if data.startswith(b"#"):

@@ -98,7 +98,7 @@ def lacks(request: Request) -> dict[str, str]:
             out[name] = f"{_missing(name)}; {SOURCES}"
     if not at.roles.get("samhi"):
         out["samhi"] = f"{_missing('samhi')}; {SOURCES}"
-    how = "put the archives of all months (data.police.uk/data/archive) into the folder, or lower min_months in study.toml"
+    how = "put the archives of all months (data.police.uk/data/archive) into the folder, or lower min_months"
     for name, why in police.short(at.street, request.min_months).items():
         for column in (name, f"{name}_rate", f"{name}_z"):
             out[column] = f"{why}: {how}" if at.street else f"no street-level police files: {how}"
@@ -123,8 +123,9 @@ def read(name: str, request: Request, done: Callable[[str], pd.DataFrame]) -> pd
     parents = {str(a): tuple(b) for a, b in lookup.pairs.groupby("lsoa01")["lsoa11"]}
     treated.hold(path, rows, set(areas["lsoa11"]), parents)
     listed = {row.lsoa11: row for row in rows}
-    mine = [listed.get(code) for code in areas["lsoa11"]]
-    return areas.assign(area_id=[r and r.area_id for r in mine], share=[r.share if r else None for r in mine])
+    code = areas["lsoa11"]
+    area, share = ({key: getattr(row, name) for key, row in listed.items()} for name in ("area_id", "share"))
+    return areas.assign(area_id=code.map(area), share=code.map(share))
 
 
 def notes(request: Request) -> list[str]:
@@ -200,10 +201,23 @@ def _code() -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A file on 2011 LSOAs: its frame, indexed by lsoa11."""
+    """A file on 2011 LSOAs: its rows as they stand (`raw`, with lsoa11) and those of England by LSOA (`frame`)."""
 
     found: Found
+    raw: pd.DataFrame
     frame: pd.DataFrame
+    own: dict[str, str]
+
+    def number(self, name: str) -> pd.Series:
+        """Column `name` as numbers within the contract's range, by LSOA; blank throughout if the file has none."""
+        import pandas as pd
+
+        if name not in self.own:
+            return pd.Series(float("nan"), index=self.frame.index)
+        limits = TABLES["areas"].columns[name]
+        low, high = (0.0, 1.0) if limits.kind == "flag" else (limits.low, limits.high)
+        values = numbers(self.found, self.own[name], self.raw[name], low=low, high=high)
+        return pd.Series(values, index=self.raw["lsoa11"]).reindex(self.frame.index)
 
 
 def _side(at: Folder, role: str, key: str, columns: dict[str, str]) -> _Side | None:
@@ -212,31 +226,15 @@ def _side(at: Folder, role: str, key: str, columns: dict[str, str]) -> _Side | N
     if found is None:
         return None
     own = {name: found.column(column) for name, column in columns.items() if found.column(column)}
-    frame = texts(found, {"lsoa11": found.column(key), **own})
-    code = frame["lsoa11"]
-    refuse(
-        found, found.column(key), ~code.str.fullmatch(r"[EW]01\d{6}").fillna(False).to_numpy(dtype=bool), code,
-        "an LSOA code expected (E01 and six digits)", "Correct the cell.",
-    )  # fmt: skip
+    raw = texts(found, {"lsoa11": found.column(key), **own})
+    code = raw["lsoa11"]
+    good = code.str.fullmatch(r"[EW]01\d{6}").fillna(False).to_numpy(dtype=bool)
+    refuse(found, found.column(key), ~good, code, "an LSOA code expected (E01 and six digits)", "Correct the cell.")
     twice = code.duplicated().to_numpy()
     refuse(found, found.column(key), twice, code, "this LSOA stands twice", "Keep one row for each LSOA.")
     # blank columns for what the file has not, so that every side has the same shape
-    for name in columns:
-        if name not in own:
-            frame[name] = None
-    return _Side(found, frame[code.str.startswith("E01")].set_index("lsoa11"))
-
-
-def _number(side: _Side, name: str, pattern: str, low: float | None = None, high: float | None = None) -> pd.Series:
-    """A side's column as numbers by LSOA; rows in a message are those of the file."""
-    import pandas as pd
-
-    column = side.found.column(pattern)
-    if not column:
-        return pd.Series(float("nan"), index=side.frame.index)
-    whole = texts(side.found, {"key": side.found.column("lsoa11|LSOA11CD|code|LSOA code.*"), name: column})
-    values = numbers(side.found, column, whole[name], low=low, high=high)
-    return pd.Series(values, index=whole["key"]).reindex(side.frame.index)
+    raw = raw.assign(**{name: None for name in columns if name not in own})
+    return _Side(found, raw, raw[code.str.startswith("E01")].set_index("lsoa11"), own)
 
 
 def _lookup(at: Folder) -> geography.Lookup:
@@ -252,10 +250,10 @@ def _areas(at: Folder) -> tuple[pd.DataFrame, list[str]]:
 
     said: list[str] = []
     lookup = _lookup(at)
-    places = {"name": "name", **{name: FRAME[name] for name in ("region", "district", "msoa11")}}
-    frame = _side(at, "frame", "lsoa11", places)
+    frame = _side(at, "frame", "lsoa11", {"name": "name", **FRAME})
     rural = _side(at, "rural", "LSOA11CD|code", {"ruc": "RUC11CD", "name": "LSOA11NM"})
-    people = _side(at, "population", r"LSOA code \(2011\)", {"name": r"LSOA name \(2011\)"})
+    denominators = {"name": r"LSOA name \(2011\)", "population": "Total population.*"}
+    people = _side(at, "population", r"LSOA code \(2011\)", denominators)
     sides = [s for s in (frame, rural, people) if s is not None]
 
     base = lookup.lsoa11.set_index("lsoa11")
@@ -295,13 +293,13 @@ def _areas(at: Folder) -> tuple[pd.DataFrame, list[str]]:
         count = lookup.lsoa11["change"].value_counts()
         said.append(
             f"Indices of 2010 brought from 2001 to 2011 LSOAs: {count.get('U', 0):,} unchanged, "
-            f"{count.get('S', 0):,} from splits inherit, {count.get('M', 0):,} merged and {count.get('X', 0):,} complex take the {weighted} mean."
+            f"{count.get('S', 0):,} from splits inherit, {count.get('M', 0):,} merged "
+            f"and {count.get('X', 0):,} complex take the {weighted} mean."
         )
     for name in ("imd", *DOMAINS):
-        limits = TABLES["areas"].columns[name]
         column = fresh[name] if name in fresh else pd.Series(np.nan, index=base.index)
         if frame is not None:
-            column = column.fillna(_number(frame, name, FRAME[name], limits.low, limits.high).reindex(base.index))
+            column = column.fillna(frame.number(name).reindex(base.index))
         out[name] = column
     out["rural"] = _rural(base.index, rural, frame)
     out["population"] = _population(base.index, people, frame, said)
@@ -362,7 +360,7 @@ def _region(
     own = parents.sort_values(["lsoa11", "lsoa01"]).groupby("lsoa11")["region"].first().reindex(district.index)
     if frame is not None:
         own = own.fillna(frame.frame["region"].map(_region_name).reindex(district.index))
-    by_district = own.groupby(district).agg(lambda r: r.mode().iloc[0] if r.notna().any() else None)
+    by_district = own.groupby(district).first()
     region = own.fillna(district.map(by_district))
     if region.isna().any():
         first = region.index[region.isna().to_numpy()][0]
@@ -390,17 +388,14 @@ def _rural(index: pd.Index, rural: _Side | None, frame: _Side | None) -> pd.Seri
 
     out = pd.Series(pd.NA, index=index, dtype="boolean")
     if rural is not None:
+        seen = rural.raw["ruc"]
+        wrong = ~(seen.str.fullmatch("[A-F][12]") | seen.isna()).to_numpy(dtype=bool)
+        todo = "Use the 2011 classification of LSOAs."
+        refuse(rural.found, rural.own["ruc"], wrong, seen, "a class from A1 to F2 expected", todo)
         code = rural.frame["ruc"]
-        good = code.str.fullmatch("[A-F][12]").fillna(False).to_numpy(dtype=bool) | code.isna().to_numpy()
-        if not good.all():
-            first = code.index[~good][0]
-            raise DataError(
-                f"{rural.found.name}: column RUC11CD, LSOA {first}: seen {code[first]!r}, a class from A1 to F2 "
-                f"expected. Use the 2011 classification of LSOAs."
-            )
         out = code.str[0].isin(list("DEF")).astype("boolean").mask(code.isna()).reindex(index)
     if frame is not None:
-        flag = _number(frame, "rural", FRAME["rural"], 0, 1).reindex(index)
+        flag = frame.number("rural").reindex(index)
         out = out.fillna((flag > 0.5).astype("boolean").mask(flag.isna()))
     return out
 
@@ -409,15 +404,14 @@ def _population(index: pd.Index, people: _Side | None, frame: _Side | None, said
     import numpy as np
     import pandas as pd
 
-    limits = TABLES["areas"].columns["population"]
     out = pd.Series(np.nan, index=index)
     if frame is not None:
-        out = _number(frame, "population", FRAME["population"], limits.low, limits.high).reindex(index)
+        out = frame.number("population").reindex(index)
     if people is not None:
-        total = people.found.column("Total population.*")
         blank = int(out.isna().sum())
-        out = out.fillna(_number(people, "population", "Total population.*", limits.low, limits.high).reindex(index))
+        out = out.fillna(people.number("population").reindex(index))
         if blank:
+            total = people.own["population"]
             said.append(f"Population of {blank:,} LSOAs is '{total}' ({people.found.name}): after the programme began.")
     return out.to_numpy(dtype=float)
 

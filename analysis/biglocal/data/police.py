@@ -13,6 +13,7 @@ September 2011; "Violent crime" became "Violence and sexual offences" in May 201
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from biglocal.data.folder import Street, table
@@ -71,61 +72,92 @@ def read(street: tuple[Street, ...], areas: pd.DataFrame, min_months: int) -> tu
 
     within = [one for one in street if FIRST_YEAR <= int(one.month[:4]) <= LAST_YEAR]
     notes = []
-    if len(within) < len(street):
-        late = len(street) - len(within)
+    if late := len(street) - len(within):
         notes.append(f"{late:,} monthly police files outside {FIRST_YEAR} to {LAST_YEAR}: not used.")
-    order = {code: i for i, code in enumerate(areas["lsoa11"])}
-    forces = sorted({one.force for one in within})
+    if not within:
+        return pd.DataFrame({name: [] for name in ("lsoa11", "year", "months", *CRIMES)}), notes
+    codes = areas["lsoa11"].to_numpy(dtype=object)
     years = sorted({int(one.month[:4]) for one in within})
-    force_at, year_at = {f: i for i, f in enumerate(forces)}, {y: i for i, y in enumerate(years)}
-    # last place: crimes of any category, for coverage
-    counts = np.zeros((len(forces), len(order), len(years), len(CRIMES) + 1), dtype=np.int32)
-    rows = nowhere = 0
-    elsewhere: Counter[tuple[str, int]] = Counter()
-    for one in within:
-        f, y = force_at[one.force], year_at[int(one.month[:4])]
-        got = table(one, {"lsoa": "LSOA code", "type": "Crime type"})
-        rows += got.num_rows
-        grouped = got.group_by(["lsoa", "type"], use_threads=False).aggregate([([], "count_all")]).to_pydict()
-        for lsoa, kind, n in zip(grouped["lsoa"], grouped["type"], grouped["count_all"], strict=True):
-            if lsoa is None:
-                nowhere += n
-            elif (place := order.get(lsoa)) is None:
-                elsewhere[one.force, int(one.month[:4])] += n if lsoa.startswith("E01") else 0
-            else:
-                counts[f, place, y, -1] += n
-                if crime := CATEGORIES.get(kind):
-                    counts[f, place, y, CRIMES.index(crime)] += n
+    forces = sorted({one.force for one in within})
+    recorded = [_count([one for one in within if one.force == force], codes, years) for force in forces]
+    rows, nowhere = sum(r.rows for r in recorded), sum(r.nowhere for r in recorded)
     notes.append(
         f"{rows:,} street-level rows of {len(within):,} monthly files read; {nowhere:,} have no LSOA and count nowhere."
     )
-    own = _own_force(counts[..., -1].sum(axis=2), areas, [f not in NOT_TERRITORIAL for f in forces])
-    place = np.arange(len(order))
-    mine = np.where((own >= 0)[:, None, None], counts[own, place], 0)
-    foreign = int(counts[..., -1].sum() - mine[..., -1].sum())
-    if foreign:
+    total = np.zeros((len(forces), len(codes)))
+    for f, force in enumerate(recorded):
+        total[f, force.places] = force.counts[..., -1].sum(axis=1)
+    own = _own_force(total, areas, [f not in NOT_TERRITORIAL for f in forces])
+
+    at_hand = months(tuple(within))
+    blank = (len(codes), len(years))
+    out = {name: np.full(blank, np.nan) for name in ("months", *CRIMES)}
+    counted = 0
+    for f, force in enumerate(recorded):
+        mine = own == f
+        counts = np.zeros((*blank, len(CRIMES) + 1), dtype=np.int64)
+        counts[force.places] = force.counts
+        counted += int(counts[mine][..., -1].sum())
+        # a place without any crime in a year with codes of 2021: its crimes may stand there, so no true zero
+        unseen = (counts[..., -1] == 0) & (force.elsewhere > 0)
+        for y, year in enumerate(years):
+            out["months"][mine, y] = sum(o.force == forces[f] and int(o.month[:4]) == year for o in within)
+            for c, crime in enumerate(CRIMES):
+                if at_hand.get((forces[f], year, crime), 0) >= min_months:
+                    good = mine & ~unseen[:, y]
+                    out[crime][good, y] = counts[good, y, c]
+    if foreign := int(total.sum()) - counted:
         notes.append(f"{foreign:,} crimes recorded by another force than the place's own: not counted.")
-    if total := sum(elsewhere.values()):
+    if strange := sum(int(r.elsewhere.sum()) for r in recorded):
         notes.append(
-            f"{total:,} crimes carry an LSOA code that is not of 2011 (files of recent date carry 2021 codes): not "
+            f"{strange:,} crimes carry a code of England that is not of 2011 (recent files carry 2021 codes): not "
             f"counted, and an LSOA without any crime in such a year of its force is left blank."
         )
-    at_hand = months(tuple(within))
-    full = np.array([[[at_hand.get((f, y, c), 0) for c in CRIMES] for y in years] for f in forces], dtype=int)
-    whole = np.array([[sum(o.force == f and int(o.month[:4]) == y for o in within) for y in years] for f in forces])
-    mixed = np.array([[elsewhere[f, y] > 0 for y in years] for f in forces])
-    known = (own >= 0)[:, None]
-    unseen = mixed[own] & (mine[..., -1] == 0)  # perhaps its crimes stand under a 2021 code: not a true zero
-    shape = (len(order), len(years))
-    out = {
-        "lsoa11": np.repeat(areas["lsoa11"].to_numpy(dtype=object), len(years)),
-        "year": np.tile(years, len(order)),
-        "months": np.where(known, whole[own], np.nan).reshape(-1),
-    }
-    for c, crime in enumerate(CRIMES):
-        good = known & (full[own][..., c] >= min_months) & ~unseen
-        out[crime] = np.where(good, mine[..., c], np.nan).reshape(shape[0] * shape[1])
-    return pd.DataFrame(out), notes
+    keys = {"lsoa11": np.repeat(codes, len(years)), "year": np.tile(np.array(years, dtype=int), len(codes))}
+    return pd.DataFrame({**keys, **{name: column.reshape(-1) for name, column in out.items()}}), notes
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What one force recorded: `counts` (places, years, categories and any) at the positions `places`.
+
+    `rows` were read, `nowhere` had no LSOA, `elsewhere` (years,) had a code of England not of 2011.
+    """
+
+    places: np.ndarray
+    counts: np.ndarray
+    rows: int
+    nowhere: int
+    elsewhere: np.ndarray
+
+
+def _count(files: list[Street], codes: np.ndarray, years: list[int]) -> _Recorded:
+    """Count the files of one force, one after another; `codes` are the LSOAs of 2011."""
+    import numpy as np
+    import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+    import pyarrow.compute as pc  # type: ignore[import-untyped, unused-ignore]
+
+    known, kinds = pa.array(codes, pa.string()), pa.array(list(CATEGORIES), pa.string())
+    crime_of = np.array([CRIMES.index(c) for c in CATEGORIES.values()])
+    counts = np.zeros((len(codes), len(years), len(CRIMES) + 1), dtype=np.int32)
+    elsewhere = np.zeros(len(years), dtype=np.int64)
+    rows = nowhere = 0
+    for one in files:
+        y = years.index(int(one.month[:4]))
+        got = table(one, {"lsoa": "LSOA code", "kind": "Crime type"})
+        rows += got.num_rows
+        nowhere += got["lsoa"].null_count
+        place = pc.fill_null(pc.index_in(got["lsoa"], value_set=known), -1).to_numpy()
+        kind = pc.fill_null(pc.index_in(got["kind"], value_set=kinds), -1).to_numpy()
+        strange = pc.fill_null(pc.starts_with(got["lsoa"], "E01"), False).to_numpy() & (place < 0)
+        elsewhere[y] += int(strange.sum())
+        counts[:, y, -1] += np.bincount(place[place >= 0], minlength=len(codes)).astype(np.int32)
+        both = (place >= 0) & (kind >= 0)
+        cell = place[both] * len(CRIMES) + crime_of[kind[both]]
+        found = np.bincount(cell, minlength=len(codes) * len(CRIMES)).astype(np.int32)
+        counts[:, y, :-1] += found.reshape(len(codes), len(CRIMES))
+    places = np.flatnonzero(counts[..., -1].any(axis=1))
+    return _Recorded(places, counts[places], rows, nowhere, elsewhere)
 
 
 def _own_force(recorded: np.ndarray, areas: pd.DataFrame, territorial: list[bool]) -> np.ndarray:

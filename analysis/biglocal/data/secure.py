@@ -61,13 +61,16 @@ def read(name: str, request: Request, done: Callable[[str], pd.DataFrame]) -> pd
     Raises `DataError` for a file that cannot be read, naming the file and never a cell.
     """
     import pandas as pd
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
     path = _files(request)[name]
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=["", "NA"], encoding="utf-8-sig")
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=["", "NA"], encoding="utf-8-sig")
+        if not isinstance(frame.index, pd.RangeIndex):
+            raise ValueError("more cells than names of columns")
+        return frame
     except (pa.ArrowInvalid, OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         what = "Save it as UTF-8 with commas, or as Parquet, and copy it again."
         raise DataError(f"{path.name}: cannot be read to its end ({type(error).__name__}). {what}") from None
