@@ -1,0 +1,442 @@
+"""Drawings: rows of results in, SVG and PNG out. A figure is a function of `Canvas`, named in `FIGURES`.
+
+Colours are Okabe and Ito's blue and orange; marker shape, fill and line style differ too, so that a
+grey print reads the same. Every figure carries the run's banner. The font is matplotlib's own, by
+file, so that another machine's fonts change nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biglocal.model import Outcome, Study
+from biglocal.results import Row
+from biglocal.wording import label, number, order, p_phrase
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY, DARK = "#0072B2", "#D55E00", "#8c8c8c", "#222222"
+TREATED: dict[str, Any] = {"color": BLUE, "marker": "o", "linestyle": "-"}
+COMPARISON: dict[str, Any] = {"color": ORANGE, "marker": "s", "linestyle": "--", "markerfacecolor": "white"}
+WIDTH = 6.3  # inches: the width of the text on A4
+STYLE: dict[str, Any] = {
+    "font.family": "Big Local Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.6,
+    "text.color": DARK,
+    "axes.labelcolor": DARK,
+    "xtick.color": DARK,
+    "ytick.color": DARK,
+    "axes.unicode_minus": True,
+    "svg.fonttype": "path",
+    "figure.dpi": 100,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """What a drawing is given: rows with numbers in them, the study, and the words for the treated."""
+
+    rows: tuple[Row, ...]
+    study: Study
+    treated: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure as files."""
+
+    svg: bytes
+    png: bytes
+
+
+def draw(name: str, canvas: Canvas, banner: str, salt: str) -> Drawing:
+    """Draw figure `name` of `FIGURES`. The same canvas gives the same bytes; no state of matplotlib's is left changed."""
+    with _style(salt):
+        figure = FIGURES[name](canvas)
+        if banner:
+            figure.text(0.995, 0.004, banner, ha="right", va="bottom", fontsize=6.5, fontweight="bold", color="#7a1f00")
+        svg, png = io.BytesIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
+    return Drawing(_own_names(svg.getvalue().decode(), salt).encode(), png.getvalue())
+
+
+def inline(svg: str, alt: str) -> str:
+    """An SVG file as an element of an HTML page: an image with a name; `alt` is already escaped."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", body, count=1)
+    return body.replace("<svg", f'<svg role="img" aria-label="{alt}" focusable="false"', 1)
+
+
+def _own_names(svg: str, salt: str) -> str:
+    """Keep only names that something refers to, and make them this figure's own, so that many fit one page."""
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{salt}.{m[1]}"' if m[1] in used else "", svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{salt}.", svg)
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s*<style[^>]*>.*?</style>", "", svg, count=1, flags=re.DOTALL)
+    return svg.replace("<svg ", '<svg style="stroke-linejoin:round;stroke-linecap:butt" ', 1)
+
+
+@contextmanager
+def _style(salt: str) -> Iterator[None]:
+    import matplotlib
+    from matplotlib import font_manager as fonts
+
+    for weight, file in ((400, "DejaVuSans.ttf"), (700, "DejaVuSans-Bold.ttf")):
+        path = Path(matplotlib.get_data_path(), "fonts", "ttf", file)
+        entry = fonts.FontEntry(fname=str(path), name="Big Local Sans", weight=weight)
+        if entry not in fonts.fontManager.ttflist:
+            fonts.fontManager.ttflist.append(entry)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # the user's own matplotlibrc changes nothing
+        matplotlib.rcParams.update(STYLE | {"svg.hashsalt": salt})
+        yield
+
+
+def _panels(count: int, across: int, height: float, top: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of small panels, `height` inches each, with `top` inches for the legend."""
+    from matplotlib.figure import Figure
+
+    across = min(across, count)
+    down = math.ceil(count / across)
+    total = down * height + top + 0.25
+    figure = Figure(figsize=(WIDTH, total))
+    axes = figure.subplots(down, across, squeeze=False, **options).ravel()
+    figure.subplots_adjust(
+        left=0.085, right=0.985, top=1 - (top + 0.2) / total, bottom=0.55 / total, wspace=0.34, hspace=0.55
+    )
+    for spare in axes[count:]:
+        spare.set_visible(False)
+    return figure, list(axes[:count])
+
+
+def _outcomes(canvas: Canvas) -> list[Outcome]:
+    seen = {row.outcome for row in canvas.rows}
+    return [o for name, o in canvas.study.outcomes.items() if name in seen]
+
+
+def _known(row: Row) -> bool:
+    return row.estimate is not None
+
+
+def _value(x: float | None) -> float:
+    return float("nan") if x is None else x
+
+
+def _errors(rows: Sequence[Row]) -> list[list[float]]:
+    """Lengths of the error bars below and above; none where there is no interval."""
+    ends = [(r.estimate, r.conf_low, r.conf_high) for r in rows]
+    low = [0.0 if e is None or a is None else e - a for e, a, _ in ends]
+    high = [0.0 if e is None or b is None else b - e for e, _, b in ends]
+    return [low, high]
+
+
+def _start(study: Study, rows: Sequence[Row]) -> float | None:
+    years = {study.treatments[r.treatment].year for r in rows if r.treatment in study.treatments}
+    year = years.pop() if len(years) == 1 else None
+    return None if year is None else year - 0.5
+
+
+def flow(canvas: Canvas) -> Figure:
+    """Boxes: who is left after each step, treated and comparison, with the number that left."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch
+
+    steps = sorted(canvas.rows, key=lambda r: r.period or 0)
+    pitch = 0.62
+    height = pitch * len(steps) + 0.45
+    figure = Figure(figsize=(WIDTH, height))
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, WIDTH), ylim=(0, height))
+    ax.axis("off")
+    columns = ((2.42, 1.8, canvas.treated, BLUE), (4.42, 1.8, "comparison", ORANGE))
+    for x, width, head, colour in columns:
+        ax.text(x + width / 2, height - 0.14, head.capitalize(), ha="center", va="center", fontweight="bold", color=colour)
+    before: list[int | None] = [None, None]
+    for i, row in enumerate(steps):
+        y = height - 0.3 - pitch * (i + 0.5)
+        ax.text(0.06, y, _wrap(label(canvas.study, "term", row.term), 36), va="center", ha="left", fontsize=7.5)
+        control = None if row.n_units is None or row.n_treated is None else row.n_units - row.n_treated
+        for j, (count, (x, width, _, colour)) in enumerate(zip((row.n_treated, control), columns, strict=True)):
+            box = FancyBboxPatch((x, y - 0.19), width, 0.38, boxstyle="round,pad=0,rounding_size=0.04")
+            box.set(facecolor="white", edgecolor=colour, linewidth=1, linestyle="-" if j == 0 else "--")
+            ax.add_patch(box)
+            text = "not counted" if count is None else f"{number(count, 0)} LSOAs"
+            if j == 0 and row.n_clusters:
+                text += f"\nin {number(row.n_clusters, 0)} areas"
+            ax.text(x + width / 2, y, text, ha="center", va="center", fontsize=7.5, linespacing=1.25)
+            last = before[j]
+            if i:
+                ax.annotate(
+                    "", (x + width / 2, y + 0.19), (x + width / 2, y + pitch - 0.19),
+                    arrowprops={"arrowstyle": "-|>", "color": GREY, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0},
+                )  # fmt: skip
+            if last is not None and count is not None and last != count:
+                ax.text(x + width / 2 + 0.07, y + pitch / 2, number(count - last, 0), fontsize=6.5, va="center", color="#555555")
+            before[j] = count
+    return figure
+
+
+def love(canvas: Canvas) -> Figure:
+    """Standardised mean differences and variance ratios, before and after matching, by covariate."""
+    from matplotlib.figure import Figure
+
+    of: dict[str, dict[str, float]] = {}
+    for row in canvas.rows:
+        of.setdefault(row.outcome, {})[row.term] = _value(row.estimate)
+    covariates = sorted(of, key=lambda c: (abs(of[c].get("smd_unmatched", 0.0)), order(canvas.study, "outcome", c)))
+    height = 0.235 * len(covariates) + 1.15
+    figure = Figure(figsize=(WIDTH, height))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
+    figure.subplots_adjust(left=0.385, right=0.985, top=1 - 0.33 / height, bottom=0.66 / height, wspace=0.09)
+    at = range(len(covariates))
+    hollow = {"color": ORANGE, "marker": "s", "markerfacecolor": "white", "linestyle": "none", "markersize": 4.5}
+    full = {"color": BLUE, "marker": "o", "linestyle": "none", "markersize": 4.5}
+    for ax, stem in ((left, "smd"), (right, "variance_ratio")):
+        for style, when, name in ((hollow, "unmatched", "before matching"), (full, "matched", "after matching")):
+            ax.plot([of[c].get(f"{stem}_{when}", float("nan")) for c in covariates], at, label=name, **style)
+        ax.grid(axis="y", color="#e6e6e6", linewidth=0.5)
+        ax.set_axisbelow(True)
+        ax.tick_params(axis="y", length=0)
+    threshold = canvas.study.policy.balance_threshold
+    left.axvline(0, color=GREY, linewidth=0.7)
+    for x in (-threshold, threshold):
+        left.axvline(x, color=DARK, linewidth=0.8, linestyle=":")
+    left.set(yticks=list(at), ylim=(-0.6, len(covariates) - 0.4), xlabel="Standardised mean difference")
+    left.set_yticklabels([_wrap(label(canvas.study, "outcome", c), 46) for c in covariates])
+    right.set_xscale("log", base=2)
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    right.axvline(1, color=GREY, linewidth=0.7)
+    right.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4]))
+    right.xaxis.set_minor_locator(NullLocator())
+    right.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ratios = [v for c in covariates for k, v in of[c].items() if k.startswith("variance_ratio") and v > 0]
+    right.set(xlabel="Variance ratio (log scale)", xlim=(min([0.4, *ratios]) * 0.88, max([2.5, *ratios]) * 1.12))
+    figure.legend(*left.get_legend_handles_labels(), loc="upper center", ncols=2, bbox_to_anchor=(0.55, 1.0), borderaxespad=0.2)
+    return figure
+
+
+def overlap(canvas: Canvas) -> Figure:
+    """Distribution of the propensity score's logit in the three groups."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 2.6))
+    ax = figure.subplots()
+    figure.subplots_adjust(left=0.085, right=0.985, top=0.97, bottom=0.2)
+    styles = (
+        ("control_unmatched", "comparison, before matching", GREY, ":"),
+        ("control_matched", "comparison, after matching", ORANGE, "--"),
+        ("treated", canvas.treated, BLUE, "-"),
+    )
+    for term, name, colour, line in styles:
+        bins = sorted((r for r in canvas.rows if r.term == term and _known(r)), key=lambda r: r.period or 0)
+        if not bins:
+            continue
+        edges = [_value(r.conf_low) for r in bins] + [_value(bins[-1].conf_high)]
+        ax.stairs([100 * _value(r.estimate) for r in bins], edges, label=name, color=colour, linestyle=line, linewidth=1.3)
+    ax.set(xlabel="Propensity score (logit)", ylabel="Share of the group, %")
+    ax.set_ylim(bottom=0)
+    ax.legend(loc="upper left")
+    return figure
+
+
+def trends(canvas: Canvas) -> Figure:
+    """Weighted means by year of the treated and of their matched comparison, one panel an outcome."""
+    chosen = _outcomes(canvas)
+    figure, axes = _panels(len(chosen), 3, 1.62, 0.28)
+    for ax, outcome in zip(axes, chosen, strict=True):
+        mine = [r for r in canvas.rows if r.outcome == outcome.name and _known(r)]
+        for term, style, shift in (("control", COMPARISON, 0.07), ("treated", TREATED, -0.07)):
+            rows = sorted((r for r in mine if r.term == term), key=lambda r: r.period or 0)
+            name = canvas.treated if term == "treated" else "matched comparison"
+            ax.errorbar(
+                [(r.period or 0) + shift for r in rows], [_value(r.estimate) for r in rows], yerr=_errors(rows),
+                label=name, elinewidth=0.7, capsize=0, linewidth=1.0, **{k: v for k, v in style.items()},
+            )  # fmt: skip
+        _timeline(ax, outcome, [r.period or 0 for r in mine], _start(canvas.study, mine))
+        ax.set_ylabel(outcome.unit)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=2, borderaxespad=0.3)
+    return figure
+
+
+def event_study(canvas: Canvas) -> Figure:
+    """Effect by year since start, one panel an outcome; the title tests the years before."""
+    chosen = _outcomes(canvas)
+    figure, axes = _panels(len(chosen), 3, 1.72, 0.05)
+    for ax, outcome in zip(axes, chosen, strict=True):
+        mine = [r for r in canvas.rows if r.outcome == outcome.name]
+        rows = sorted((r for r in mine if r.term == "event_time" and _known(r)), key=lambda r: r.period or 0)
+        ax.axhline(0, color=GREY, linewidth=0.7)
+        base = [r for r in rows if r.std_error is None and r.conf_low is None]
+        said = [r for r in rows if r not in base]
+        ax.errorbar(
+            [r.period or 0 for r in said], [_value(r.estimate) for r in said], yerr=_errors(said),
+            color=BLUE, marker="o", linestyle="none", elinewidth=0.9,
+        )  # fmt: skip
+        ax.plot(
+            [r.period or 0 for r in base], [_value(r.estimate) for r in base],
+            color=DARK, marker="s", markerfacecolor="white", linestyle="none",
+        )  # fmt: skip
+        leads = [r.p_value for r in mine if r.term == "leads" and r.p_value is not None]
+        test = f"years before: {p_phrase(leads[0])}" if leads else "years before: not tested"
+        ax.set_title(outcome.label, pad=11)
+        ax.text(0.5, 1.025, test, transform=ax.transAxes, ha="center", va="bottom", fontsize=6.5)
+        ax.axvline(-0.5, color=DARK, linewidth=0.8, linestyle=":")
+        ax.set_xticks(sorted({r.period or 0 for r in rows}))
+        ax.xaxis.set_major_formatter(lambda v, _: number(v, 0))
+        ax.set(ylabel=outcome.unit, xlabel="Years since start")
+    figure.subplots_adjust(hspace=0.85)
+    return figure
+
+
+def forest(canvas: Canvas) -> Figure:
+    """Point and interval for each outcome; outcomes share an axis only where they share a unit."""
+    from matplotlib.figure import Figure
+
+    rows = {r.outcome: r for r in canvas.rows if _known(r) and r.conf_low is not None}
+    chosen = [o for name, o in canvas.study.outcomes.items() if name in rows]
+    units: dict[tuple[str, str], list[Outcome]] = {}
+    for o in chosen:
+        units.setdefault((o.unit, o.better), []).append(o)
+    lines = [len(os) for os in units.values()]
+    gap = 0.52
+    height = 0.26 * sum(lines) + gap * len(lines) + 0.3
+    figure = Figure(figsize=(WIDTH, height))
+    top = height - 0.08
+    for (unit, better), os in units.items():
+        tall = 0.26 * len(os)
+        ax = figure.add_axes((0.27, (top - tall) / height, 0.5, tall / height))
+        mine = [rows[o.name] for o in os]
+        at = list(range(len(os)))[::-1]
+        ax.axvline(0, color=GREY, linewidth=0.7)
+        ax.errorbar(
+            [_value(r.estimate) for r in mine], at, xerr=_errors(mine), color=BLUE, marker="o", linestyle="none", markersize=5
+        )
+        limit = 1.08 * max(max(abs(_value(r.conf_low)), abs(_value(r.conf_high))) for r in mine)
+        ax.set(yticks=at, ylim=(-0.6, len(os) - 0.4), xlim=(-limit, limit))
+        ax.set_yticklabels([o.label for o in os], fontsize=7.5)
+        ax.tick_params(axis="y", length=0)
+        ax.set_xlabel(f"{unit}; {better} is better", labelpad=1.5)
+        for y, row in zip(at, mine, strict=True):
+            ax.text(1.02, y, _said(row), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+        top -= tall + gap
+    return figure
+
+
+def subgroup_forest(canvas: Canvas) -> Figure:
+    """Effects by level of each subgroup, an outcome a column, with the test of the difference beside its name."""
+    from matplotlib.figure import Figure
+
+    study = canvas.study
+    chosen = _outcomes(canvas)
+    seen = {(r.subgroup, r.level) for r in canvas.rows if r.level}
+    lines: list[tuple[str, str]] = []
+    for name, subgroup in study.subgroups.items():
+        levels = [level for level in subgroup.levels if (name, level) in seen]
+        if levels:
+            lines += [(name, ""), *((name, level) for level in levels)]
+    height = 0.19 * len(lines) + 0.95
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.subplots(1, len(chosen), squeeze=False, sharey=True).ravel()
+    figure.subplots_adjust(left=0.185, right=0.985, top=1 - 0.3 / height, bottom=0.6 / height, wspace=0.08)
+    for column, (ax, outcome) in enumerate(zip(axes, chosen, strict=True)):
+        mine = [r for r in canvas.rows if r.outcome == outcome.name]
+        of = {(r.subgroup, r.level): r for r in mine if r.term == "att" and _known(r)}
+        test = {r.subgroup: r for r in mine if r.term == "difference"}
+        ax.axvline(0, color=GREY, linewidth=0.7)
+        reach = max((abs(v) for r in of.values() for v in (r.conf_low, r.conf_high) if v is not None), default=1.0)
+        ax.set_xlim(-1.08 * reach, 1.45 * reach)
+        for i, (name, level) in enumerate(lines):
+            y = -i
+            if not level:
+                if i:
+                    ax.axhline(y + 0.5, color="#d9d9d9", linewidth=0.5)
+                p = test[name].p_value if name in test else None
+                if p is not None:
+                    ax.text(
+                        0.985, y, f"difference: {p_phrase(p)}", fontsize=6.5, style="normal", va="center", ha="right",
+                        transform=ax.get_yaxis_transform(), bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+                    )  # fmt: skip
+                continue
+            row = of.get((name, level))
+            if row is None:
+                continue
+            ax.errorbar(
+                [_value(row.estimate)], [y], xerr=_errors([row]), color=BLUE, marker="o", linestyle="none", markersize=4
+            )
+            behind = row.n_treated if row.n_treated is not None else row.n_clusters
+            if behind is not None:
+                ax.text(
+                    0.985, y, number(behind, 0), fontsize=6.2, va="center", ha="right", color="#555555",
+                    transform=ax.get_yaxis_transform(),
+                )  # fmt: skip
+        ax.set_title(outcome.label)
+        ax.set_xlabel(f"{outcome.unit};\n{outcome.better} is better")
+        ax.tick_params(axis="y", length=0)
+        if column == 0:
+            ax.set_yticks([-i for i in range(len(lines))])
+            texts = [label(study, "subgroup", n) if not level else f"{level}" for n, level in lines]
+            for tick, (_, level) in zip(ax.set_yticklabels(texts), lines, strict=True):
+                tick.set_fontweight("normal" if level else "bold")
+    axes[0].set_ylim(-len(lines) + 0.4, 0.6)
+    return figure
+
+
+def _timeline(ax: Axes, outcome: Outcome, years: Sequence[int], start: float | None) -> None:
+    if start is not None:
+        ax.axvline(start, color=DARK, linewidth=0.8, linestyle=":")
+    if years:
+        first, last = min(years), max(years)
+        ax.set_xlim(first - 0.5, last + 0.5)
+        ax.set_xticks(range(first + first % 2, last + 1, 2))
+    ax.set_title(outcome.label)
+
+
+def _said(row: Row) -> str:
+    from biglocal.wording import decimals, interval
+
+    places = decimals(row.unit)
+    return f"{number(_value(row.estimate), places)} ({interval(_value(row.conf_low), _value(row.conf_high), places)})"
+
+
+def _wrap(text: str, width: int) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width))
+
+
+FIGURES: dict[str, Callable[[Canvas], Figure]] = {
+    "flow": flow,
+    "love": love,
+    "overlap": overlap,
+    "trends": trends,
+    "event_study": event_study,
+    "forest": forest,
+    "subgroup_forest": subgroup_forest,
+}
