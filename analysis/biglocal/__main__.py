@@ -43,7 +43,9 @@ def reproduce(
     data: Annotated[Path | None, typer.Option(help="Folder with the tier's files (open, secure).")] = None,
     treated: Annotated[Path | None, typer.Option(help="CSV of the treated LSOAs (open).")] = None,
     outputs: Outputs = None,
-    only: Annotated[list[str] | None, typer.Option(help="An exhibit or analysis id (patterns allowed); repeatable.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="An exhibit or analysis id (patterns allowed); repeatable.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     draws: Draws = "quick",
     study: StudyFile = None,
@@ -57,7 +59,9 @@ def reproduce(
         tier, data=data, treated=treated, outputs=outputs or run.OUTPUTS, only=only or (), jobs=jobs, draws=draws,
         study_path=study or PATH, progress=_progress, say=_say,
     )  # fmt: skip
-    typer.echo(f"{done.estimated} analyses estimated, {done.reused} reused; {done.inapplicable} do not apply to this tier")
+    typer.echo(
+        f"{done.estimated} analyses estimated, {done.reused} reused; {done.inapplicable} do not apply to this tier"
+    )
     typer.echo(f"{len(done.written)} files written to {_short(done.out)}")
     if (done.out / "report.html").exists() and not only:
         typer.echo(f"report: {_short(done.out / 'report.html')} and report.pdf")

@@ -94,7 +94,9 @@ def record(run: Run, study_text: bytes, rows_text: str, draws: int, files: Seque
                 "draws": draws,
                 "study": digest(study_text),
                 "lock": lock(),
-                "code": {str(p.relative_to(HERE).as_posix()): digest(p.read_bytes()) for p in sorted(HERE.rglob("*.py"))},
+                "code": {
+                    str(p.relative_to(HERE).as_posix()): digest(p.read_bytes()) for p in sorted(HERE.rglob("*.py"))
+                },
                 "data": run.digests,
                 "notes": list(run.notes),
                 "lacks": run.lacks,

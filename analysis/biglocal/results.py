@@ -80,11 +80,6 @@ COLUMNS = tuple(f.name for f in fields(Row))
 _KINDS = {f.name: str(f.type).split(" ")[0] for f in fields(Row)}
 
 
-def sort_key(row: Row) -> tuple[Any, ...]:
-    """The order of rows in the file: by analysis, then as the estimator said them is lost, so by term and period."""
-    return (row.analysis, row.level, row.term, -(10**9) if row.period is None else row.period)
-
-
 def _text(value: object) -> str:
     if value is None:
         return ""
@@ -94,11 +89,11 @@ def _text(value: object) -> str:
 
 
 def dumps(rows: Iterable[Row]) -> str:
-    """The rows as CSV text: LF, ten significant digits, in the file's order."""
+    """The rows as CSV text: LF, ten significant digits; by analysis, within one as its estimator said them."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for row in sorted(rows, key=sort_key):
+    for row in sorted(rows, key=lambda r: r.analysis):
         writer.writerow([_text(v) for v in astuple(row)])
     return out.getvalue()
 
@@ -127,7 +122,9 @@ def loads(text: str, source: str, *, torn: bool = False) -> tuple[Row, ...]:
         for column, cell in zip(COLUMNS, line, strict=True):
             kind = _KINDS[column]
             try:
-                cells.append(cell if kind == "str" else None if cell == "" else int(cell) if kind == "int" else float(cell))
+                cells.append(
+                    cell if kind == "str" else None if cell == "" else int(cell) if kind == "int" else float(cell)
+                )
             except ValueError:
                 raise DataError(
                     f"{source}: line {number}, column {column}: {cell!r} is not a number. Delete the file and rerun."
@@ -143,7 +140,9 @@ def read(path: Path, *, torn: bool = False) -> tuple[Row, ...]:
     try:
         return loads(path.read_text(encoding="utf-8"), path.name, torn=torn)
     except UnicodeDecodeError:
-        raise DataError(f"{path.name}: not a text file in UTF-8. Delete it and run `biglocal reproduce` again.") from None
+        raise DataError(
+            f"{path.name}: not a text file in UTF-8. Delete it and run `biglocal reproduce` again."
+        ) from None
 
 
 def select(rows: Sequence[Row], **wanted: object) -> tuple[Row, ...]:

@@ -66,9 +66,7 @@ def reproduce(
     `jobs`: worker processes. Raises `BiglocalError` for whatever the user can mend.
     """
     study = load_study(study_path, manuscript)
-    tier = data_load.load(
-        tier_name, seed=study.seed, data=data, treated=treated, min_months=study.policy.min_months
-    )
+    tier = data_load.load(tier_name, seed=study.seed, data=data, treated=treated, min_months=study.policy.min_months)
     out = outputs / tier.name
     plan = expand(study)
     count = study.policy.draws_full if draws == "full" else study.policy.draws_quick
@@ -381,9 +379,11 @@ def adjust(rows: Sequence[Row], study: Study) -> list[Row]:
     for i, r in enumerate(rows):
         if r.p_value is None:
             continue
-        if r.part in ("effects", "robustness") and r.term == "att":
+        if r.part == "effects" and r.term == "att":
             family = study.outcomes[r.outcome].family
-            groups.setdefault((r.part, family, r.subgroup, r.comparison, r.treatment, r.estimator, r.inference), []).append(i)
+            groups.setdefault(
+                (r.part, family, r.subgroup, r.comparison, r.treatment, r.estimator, r.inference), []
+            ).append(i)
         elif r.term == "difference":
             groups.setdefault((r.part, r.outcome, r.comparison, r.treatment, r.estimator, r.inference), []).append(i)
     out = [replace(r, p_adjusted=None) for r in rows]

@@ -14,7 +14,18 @@ import pandas as pd
 
 from biglocal import matching
 from biglocal.data.load import Tier
-from biglocal.model import Analysis, Comparison, DataError, Inapplicable, Match, Sample, Step, Study, Subgroup, Treatment
+from biglocal.model import (
+    Analysis,
+    Comparison,
+    DataError,
+    Inapplicable,
+    Match,
+    Sample,
+    Step,
+    Study,
+    Subgroup,
+    Treatment,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -136,7 +147,12 @@ class Draw:
         w = frame["weight"] > 0
         m = t & w.to_numpy()
         steps.append(
-            Step(f"matched ({comparison.method})", int(m.sum()), int((w.to_numpy() & ~t).sum()), int(frame.loc[m, "area_id"].nunique()))
+            Step(
+                f"matched ({comparison.method})",
+                int(m.sum()),
+                int((w.to_numpy() & ~t).sum()),
+                int(frame.loc[m, "area_id"].nunique()),
+            )
         )
         return frame, tuple(steps)
 
@@ -238,7 +254,7 @@ class Draw:
         if levels:
             frame = frame[frame["level"] != ""]
         sample = Sample(frame.reset_index(drop=True), outcome.unit, levels=levels, flow=flow, caution=caution)
-        return _with_periods_before(sample, cells, at, outcome.label)
+        return _with_periods_before(sample, cells, outcome.label)
 
     def _starts(self, treatment: Treatment) -> tuple[dict[str, float], str]:
         programme = self.tier.table("programme")
@@ -252,7 +268,11 @@ class Draw:
             )
         first = dates.dt.year + (dates.dt.month > 6).astype(int)
         unknown = int(dates.isna().sum())
-        note = f"{unknown} areas without a date `{treatment.rule}` left." if unknown else ""
+        note = (
+            f"No date `{treatment.rule}` for {unknown} area{'' if unknown == 1 else 's'}, not in the sample."
+            if unknown
+            else ""
+        )
         return dict(zip(programme["area_id"], first.astype(float), strict=True)), note
 
     def _add_truth(self, frame: pd.DataFrame, cells: pd.DataFrame, at: NDArray[np.int64], column: str) -> None:
@@ -327,26 +347,25 @@ def classify(subgroup: Subgroup, values: pd.Series, reference: pd.Series) -> NDA
     return out
 
 
-def _with_periods_before(sample: Sample, cells: pd.DataFrame, at: NDArray[np.int64], label: str) -> Sample:
-    """Leave out treated units without a period before treatment, their matched units with them, and say so."""
+def _with_periods_before(sample: Sample, cells: pd.DataFrame, label: str) -> Sample:
+    """Leave out treated units without a start or a period before it, their matched units with them, and say so."""
     frame = sample.frame
-    before = frame["time"] < frame["first_treated"]
-    is_treated = frame["treated"] == 1
-    has = frame.loc[is_treated].assign(before=before[is_treated]).groupby("unit")["before"].any()
-    without = has.index[~has.to_numpy()]
-    if len(without) == 0:
+    treated = frame[frame["treated"] == 1]
+    unit = treated.groupby("unit").agg(first=("time", "min"), start=("first_treated", "first"))
+    undated, never_before = unit.index[unit["start"].isna()], unit.index[unit["start"] <= unit["first"]]
+    lost = undated.union(never_before).to_numpy()
+    if len(lost) == 0:
         return sample
-    lsoas = set(cells["lsoa11"].to_numpy(dtype=object)[without.to_numpy()])
-    left = cells["set_lsoa"].isin(lsoas).to_numpy()
-    areas = cells["area_id"].to_numpy(dtype=object)
-    gone = len(set(areas[without.to_numpy()]) - set(areas[has.index[has.to_numpy()].to_numpy()]))
-    frame = frame[~left[frame["unit"].to_numpy()]].reset_index(drop=True)
-    first = int(sample.frame["time"].min())
-    reason = (
-        f"{gone} areas ({len(without)} LSOAs) and the LSOAs matched to them left: no period before treatment, "
-        f"as {label.lower()} begins in {first}."
-    )
+    reason = sample.caution
+    if len(never_before):
+        areas = cells["area_id"].to_numpy(dtype=object)
+        gone = set(areas[never_before.to_numpy()]) - set(areas[unit.index.difference(never_before).to_numpy()])
+        reason = (
+            f"{reason} No period before treatment, as {label} begins in {int(frame['time'].min())}: {len(never_before)} "
+            f"treated LSOAs ({len(gone)} whole area{'' if len(gone) == 1 else 's'}) left, with the LSOAs matched to them."
+        ).strip()
+    matched_to = cells["set_lsoa"].isin(set(cells["lsoa11"].to_numpy(dtype=object)[lost])).to_numpy()
+    frame = frame[~matched_to[frame["unit"].to_numpy()]].reset_index(drop=True)
     if not (frame["treated"] == 1).any():
         raise Inapplicable(reason)
-    del at
-    return replace(sample, frame=frame, caution=" ".join(filter(None, [sample.caution, reason])))
+    return replace(sample, frame=frame, caution=reason)

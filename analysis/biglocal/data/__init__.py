@@ -1,0 +1,1 @@
+"""Tiers of data: one contract of tables, whatever they are read from."""

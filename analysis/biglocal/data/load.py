@@ -4,7 +4,7 @@
     tier.digest("areas")                      # cheap: no table is read
     tier.table("areas")                       # read, held against the contract, kept
 
-A tier module (`synthetic`, `open`, `secure`) gives three functions of one `Request`:
+A tier module (`synthetic`, `open`, `secure`) gives five functions of one `Request`:
 `banner(request)` the word that stands on every page ("" for a real study),
 `digests(request)` table -> digest of what it is made from, for the tables the tier has, and
 `read(name, request, done)` the frame of one table, given `done(other)` for the checked others.
@@ -71,16 +71,16 @@ class Tier:
         """Table `name`, checked. Raises `DataError` if the tier lacks it or it breaks its contract."""
         if name not in self.digests:
             known = ", ".join(self.digests)
-            raise DataError(
-                f"tier {self.name}: no table {name} (it has {known}). {self.lacks.get(name, '')}".rstrip()
-            )
+            raise DataError(f"tier {self.name}: no table {name} (it has {known}). {self.lacks.get(name, '')}".rstrip())
         if name not in self._kept:
             frame = self._reader(name, self.request, self.table)
             self._kept[name] = check(name, frame, f"{self.name} tier")
         return self._kept[name]
 
 
-def load(tier: str, *, seed: int = 0, data: Path | None = None, treated: Path | None = None, min_months: int = 12) -> Tier:
+def load(
+    tier: str, *, seed: int = 0, data: Path | None = None, treated: Path | None = None, min_months: int = 12
+) -> Tier:
     """Open a tier without reading its tables.
 
     Raises `DataError` for an unknown tier, a missing folder or file, or an option the tier does not take.
@@ -92,7 +92,9 @@ def load(tier: str, *, seed: int = 0, data: Path | None = None, treated: Path | 
     if tier != "synthetic" and data is None:
         raise DataError(f"tier {tier} needs --data DIR, the folder that holds its files (see data-raw/README.md).")
     if data is not None and not data.is_dir():
-        raise DataError(f"--data {data}: no such folder. Give the folder that holds the files (see data-raw/README.md).")
+        raise DataError(
+            f"--data {data}: no such folder. Give the folder that holds the files (see data-raw/README.md)."
+        )
     if treated is not None and not treated.is_file():
         raise DataError(
             f"--treated {treated}: no such file. Give a CSV with lsoa11, area_id, area_name, wave, share; "

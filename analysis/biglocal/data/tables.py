@@ -110,9 +110,7 @@ TABLES: dict[str, Table] = {
             "announced": Column("date", "Day the area was announced"),
             "plan_endorsed": Column("date", "Day its first plan was endorsed", blank=True),
             "first_spend": Column("date", "Day of the first payment", blank=True),
-            "progress": Column(
-                "category", "Speed of progress", allowed=("fast", "middle", "slow"), blank=True
-            ),
+            "progress": Column("category", "Speed of progress", allowed=("fast", "middle", "slow"), blank=True),
         },
     ),
     "area_panel": Table(
@@ -130,8 +128,12 @@ TABLES: dict[str, Table] = {
                 blank=True,
             ),
             "months": Column(
-                "integer", "Months of the year with police data for the LSOA's force", unit="months",
-                low=0, high=12, blank=True,
+                "integer",
+                "Months of the year with police data for the LSOA's force",
+                unit="months",
+                low=0,
+                high=12,
+                blank=True,
             ),  # fmt: skip
             **{
                 name: Column("integer", f"Recorded {name.replace('_', ' ')}", unit="crimes", low=0, blank=True)
@@ -139,15 +141,20 @@ TABLES: dict[str, Table] = {
             },
             **{
                 f"{name}_rate": Column(
-                    "number", f"{name.replace('_', ' ').capitalize()} rate",
-                    unit="crimes per 1,000 residents and year", low=0, blank=True,
+                    "number",
+                    f"{name.replace('_', ' ').capitalize()} rate",
+                    unit="crimes per 1,000 residents and year",
+                    low=0,
+                    blank=True,
                 )
                 for name in CRIMES
             },  # fmt: skip
             **{
                 f"{name}_z": Column(
-                    "number", f"{name.replace('_', ' ').capitalize()} rate, standardised within the year",
-                    unit="standard deviations", blank=True,
+                    "number",
+                    f"{name.replace('_', ' ').capitalize()} rate, standardised within the year",
+                    unit="standard deviations",
+                    blank=True,
                 )
                 for name in CRIMES
             },  # fmt: skip
@@ -274,13 +281,15 @@ def check(name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
                 if str(series.dtype).startswith(("float", "object")):
                     series = pd.Series(pd.array(values, dtype="Float64"), index=series.index).astype("Int64")
             if spec.low is not None:
-                what = f"below {spec.low:g}{' ' + spec.unit if spec.unit else ''},"
+                what = f"below the least, {spec.low:g} ({spec.unit or 'no unit'}),"
                 refuse(column, ~coded & (values < spec.low), what, "Correct the cell or its unit.")
             if spec.high is not None:
-                what = f"above {spec.high:g}{' ' + spec.unit if spec.unit else ''},"
+                what = f"above the most, {spec.high:g} ({spec.unit or 'no unit'}),"
                 refuse(column, ~coded & (values > spec.high), what, "Correct the cell or its unit.")
         elif spec.kind == "flag":
-            flag = series.map({0: False, 1: True, "0": False, "1": True, "False": False, "True": True}, na_action="ignore")
+            flag = series.map(
+                {0: False, 1: True, "0": False, "1": True, "False": False, "True": True}, na_action="ignore"
+            )
             refuse(column, flag.isna().to_numpy() & ~blank, "0 or 1 expected, seen", "Correct the cell.")
             series = flag.astype("boolean")
         elif spec.kind == "date":
@@ -318,7 +327,10 @@ def dictionary() -> str:
     lines = ["# Data dictionary", "", "Written from `analysis/biglocal/data/tables.py`; the same for every tier.", ""]
     for name, table in TABLES.items():
         lines += [f"## {name}", "", f"{table.doc} Key: {', '.join(table.key)}.", ""]
-        lines += ["| column | type | unit | range or values | blank | what it is |", "| --- | --- | --- | --- | --- | --- |"]
+        lines += [
+            "| column | type | unit | range or values | blank | what it is |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
         for column, c in table.columns.items():
             limits = ", ".join(c.allowed) or c.pattern.replace("|", r"\|")
             if c.low is not None or c.high is not None:

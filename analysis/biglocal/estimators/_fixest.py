@@ -33,9 +33,7 @@ class Linear:
     n_clusters: int
 
 
-def linear(
-    frame: pd.DataFrame, columns: dict[str, NDArray[np.float64]], fixed: dict[str, NDArray[np.int64]]
-) -> Linear:
+def linear(frame: pd.DataFrame, columns: dict[str, NDArray[np.float64]], fixed: dict[str, NDArray[np.int64]]) -> Linear:
     """Weighted least squares of `frame.y` on `columns` and fixed effects, clustered on `frame.cluster`.
 
     `fixed` holds (n,) integer codes, by name. Raises `Inapplicable` for fewer than two clusters, a
@@ -58,8 +56,7 @@ def linear(
     formula = f"y ~ {' + '.join(columns)} | {' + '.join(fixed)}"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=pd.errors.Pandas4Warning)  # pyfixest 0.60 on pandas 3.1
-        warnings.filterwarnings("ignore", message=".*collinear.*")  # refused below, by name
-        warnings.filterwarnings("ignore", message=".*singleton.*")
+        warnings.filterwarnings("ignore", message="(?s).*multicollinearity")  # refused below, by name
         try:
             fit = pf.feols(
                 formula,

@@ -26,10 +26,10 @@ def estimate(sample: Sample) -> Fit:
     frame = sample.frame
     y, w = frame["y"].to_numpy(dtype=float), frame["weight"].to_numpy(dtype=float)
     t = frame["treated"].to_numpy() == 1
-    spread = float(np.std(y[t], ddof=1)) if t.sum() > 1 else 0.0
+    binary = bool(np.isin(y, (0.0, 1.0)).all())
+    spread = float(np.std(y[t], ddof=0 if binary else 1)) if t.sum() > 1 else 0.0
     if spread == 0:
         raise Inapplicable("the covariate does not vary among the treated.")
-    binary = bool(np.isin(y, (0.0, 1.0)).all())
     terms = [Term("mean_treated", float(np.average(y[t], weights=w[t])), tested=False)]
     for name, weights in (("unmatched", np.ones(len(y))), ("matched", w)):
         m1, m0 = np.average(y[t], weights=weights[t]), np.average(y[~t], weights=weights[~t])
@@ -48,11 +48,13 @@ def estimate(sample: Sample) -> Fit:
         caution=sample.caution,
     )
 
+
 def variance(y: NDArray[np.float64], w: NDArray[np.float64]) -> float:
     """Weighted variance with the small-sample factor 1 / (1 - sum of squared weights), weights summing to 1."""
     w = w / w.sum()
     mean = w @ y
     return float(w @ (y - mean) ** 2 / (1 - w @ w))
+
 
 def kolmogorov_smirnov(y: NDArray[np.float64], t: NDArray[np.bool_], w: NDArray[np.float64]) -> float:
     """Largest distance between the two weighted distribution functions."""

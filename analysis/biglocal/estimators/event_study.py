@@ -32,8 +32,7 @@ def estimate(sample: Sample) -> Fit:
     fit = linear(frame, {**columns, **extra}, {"unit": codes(frame["unit"]), "time": codes(frame["time"])})
     df = fit.n_clusters - 1
     terms = [
-        Term("event_time", float(fit.beta[i]), float(np.sqrt(fit.vcov[i, i])), df, period=e)
-        for i, e in enumerate(rest)
+        Term("event_time", float(fit.beta[i]), float(np.sqrt(fit.vcov[i, i])), df, period=e) for i, e in enumerate(rest)
     ]
     terms.append(Term("event_time", 0.0, period=-1, tested=False))
     leads = [i for i, e in enumerate(rest) if e < -1]

@@ -19,7 +19,7 @@ def estimate(sample: Sample) -> Fit:
     after = treated[treated["d"] == 1]
     terms = []
     for level in sample.levels or ("",):
-        rows = after[after["level"] == level]
+        rows = after[after["level"] == level] if sample.levels else after
         terms.append(Term("att", float(np.average(rows["effect"], weights=rows["weight"])), level=level, tested=False))
     if not sample.levels:
         terms += [

@@ -29,9 +29,7 @@ def estimate(sample: Sample) -> Fit:
     extra = {f"x{i}": frame[c].to_numpy(dtype=float) for i, c in enumerate(sample.covariates)}
     staggered = frame["first_treated"].nunique() > 1
     caution = (
-        "Starts are staggered: two-way fixed effects then also compare early with late starters."
-        if staggered
-        else ""
+        "Starts are staggered: two-way fixed effects then also compare early with late starters." if staggered else ""
     )
     if sample.levels:
         level = frame["level"].to_numpy()

@@ -114,19 +114,27 @@ def propensity(x: NDArray[np.float64], treated: NDArray[np.bool_]) -> NDArray[np
         raise Inapplicable(f"matching: {n1} treated and {len(treated) - n1} untreated units; both are needed.")
     centre, spread = x.mean(axis=0), x.std(axis=0)
     z = np.column_stack([np.ones(len(x)), (x - centre) / spread])
+
+    def likelihood(eta: NDArray[np.float64]) -> float:
+        return float(eta[treated].sum() - np.logaddexp(0, eta).sum())
+
     if np.linalg.cond(z.T @ z / len(z)) > 1e12:
         raise Inapplicable("matching: the covariates are collinear. Leave one of them out.")
     beta = np.zeros(z.shape[1])
     beta[0] = np.log(n1 / (len(treated) - n1))
-    for _ in range(50):
-        eta = z @ beta
-        p = 1 / (1 + np.exp(-eta))
+    eta = z @ beta
+    fit = likelihood(eta)
+    for _ in range(100):
+        p = np.exp(-np.logaddexp(0, -eta))
         step = np.linalg.solve((z * (p * (1 - p))[:, None]).T @ z, z.T @ (treated - p))
-        beta = beta + step
-        if np.abs(eta).max() > 500 or not np.isfinite(beta).all():
+        while (better := likelihood(z @ (beta + step))) < fit - 1e-9 * abs(fit):
+            step = step / 2  # Newton's step overshot
+        beta, fit = beta + step, better
+        eta = z @ beta
+        if np.abs(beta).max() > 100:
             break
         if np.abs(step).max() < 1e-10:
-            return np.asarray(z @ beta)
+            return np.asarray(eta)
     raise Inapplicable(
         "matching: the propensity model has no finite maximum, so a combination of covariates separates "
         "treated from untreated units. Leave the separating covariate out or widen the pool."

@@ -1,0 +1,208 @@
+"""What must hold of every estimator that is registered, whatever its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from panels import panel
+
+from biglocal.estimators import estimator
+from biglocal.model import Fit, Inapplicable, Sample
+from biglocal.study import modules
+
+PANEL = ("twfe", "event_study")  # regressions of an outcome over time
+DESCRIBE = ("means", "truth")  # they take the same samples
+CROSS = ("balance", "overlap", "flow", "programme")  # they take a row a unit
+Frame = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def test_every_estimator_is_under_a_law() -> None:
+    assert set(modules("estimators")) == {*PANEL, *DESCRIBE, *CROSS}
+
+
+def by_term(fit: Fit) -> dict[tuple[str, int | None, str], tuple[float, float, float]]:
+    return {(t.name, t.period, t.level): (t.estimate, t.std_error, t.statistic) for t in fit.terms}
+
+
+def with_frame(sample: Sample, change: Frame) -> Sample:
+    return replace(sample, frame=change(sample.frame))
+
+
+def base(name: str, **options: float) -> Sample:
+    sample = panel(seed=4, **options)  # type: ignore[arg-type]
+    if name == "truth":
+        return with_frame(sample, lambda f: f.assign(effect=0.3 * f["d"]))
+    return sample
+
+
+@pytest.mark.parametrize("name", PANEL + DESCRIBE)
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda f: f.sample(frac=1, random_state=2), id="shuffle rows"),
+        pytest.param(lambda f: f.assign(unit=f["unit"].map(lambda u: 10_000 - 7 * u)), id="relabel units"),
+        pytest.param(
+            lambda f: f.assign(cluster=f["cluster"].map(lambda c: f"area {97 * c % 1009}")), id="relabel clusters"
+        ),
+        pytest.param(lambda f: f.assign(weight=5 * f["weight"]), id="scale weights"),
+        pytest.param(lambda f: f.set_axis(f.index * 3 + 1), id="another index"),
+    ],
+)
+def test_nothing_moves(name: str, change: Frame) -> None:
+    one = by_term(estimator(name)(base(name)))
+    two = by_term(estimator(name)(with_frame(base(name), change)))
+    assert one.keys() == two.keys()
+    for key in one:
+        assert two[key] == pytest.approx(one[key], rel=1e-7, abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", PANEL)
+def test_scale_of_the_outcome(name: str) -> None:
+    one = by_term(estimator(name)(base(name)))
+    two = by_term(estimator(name)(with_frame(base(name), lambda f: f.assign(y=-100 * f["y"] + 5))))
+    for key, (estimate, error, _) in one.items():
+        assert two[key][:2] == pytest.approx((-100 * estimate, 100 * error), rel=1e-7, abs=1e-7, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", PANEL)
+def test_shift_of_time(name: str) -> None:
+    def shift(f: pd.DataFrame) -> pd.DataFrame:
+        return f.assign(time=f["time"] + 2010, first_treated=f["first_treated"] + 2010)
+
+    one, two = by_term(estimator(name)(base(name))), by_term(estimator(name)(with_frame(base(name), shift)))
+    for key in one:
+        assert two[key] == pytest.approx(one[key], rel=1e-8, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", PANEL)
+def test_unit_effects_and_common_shocks_are_absorbed(name: str) -> None:
+    def add(f: pd.DataFrame) -> pd.DataFrame:
+        return f.assign(y=f["y"] + 3 * f["unit"] + np.sin(f["time"]))
+
+    one, two = by_term(estimator(name)(base(name))), by_term(estimator(name)(with_frame(base(name), add)))
+    for key in one:
+        assert two[key] == pytest.approx(one[key], rel=1e-6, abs=1e-7, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", PANEL)
+def test_duplicated_rows_with_half_the_weight(name: str) -> None:
+    """Estimates do not move; errors only by the small-sample factor, which counts rows."""
+
+    def twice(f: pd.DataFrame) -> pd.DataFrame:
+        return pd.concat([f, f]).assign(weight=lambda g: g["weight"] / 2)
+
+    one, two = by_term(estimator(name)(base(name))), by_term(estimator(name)(with_frame(base(name), twice)))
+    for key in one:
+        assert two[key][0] == pytest.approx(one[key][0], rel=1e-7, abs=1e-9, nan_ok=True)
+        assert two[key][1] == pytest.approx(one[key][1], rel=0.02, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", PANEL)
+def test_a_planted_effect_is_found_exactly_where_there_is_no_noise(name: str) -> None:
+    def plant(f: pd.DataFrame) -> pd.DataFrame:
+        noise = np.random.default_rng(0).normal(scale=1e-9, size=len(f))
+        return f.assign(y=2.0 * f["unit"] - f["time"] + 0.75 * f["d"] + noise)
+
+    for term in estimator(name)(with_frame(base(name), plant)).terms:
+        if term.name == "att" or (term.name == "event_time" and (term.period or 0) >= 0):
+            assert term.estimate == pytest.approx(0.75, abs=1e-7)
+        elif term.name == "event_time":
+            assert term.estimate == pytest.approx(0, abs=1e-7)
+
+
+def test_twfe_with_one_start_is_the_difference_in_differences_of_means() -> None:
+    sample = panel(seed=8, effect=0.4)
+    f = sample.frame.assign(after=sample.frame["time"] >= 5)
+    mean = f.groupby(["treated", "after"]).apply(
+        lambda g: np.average(g["y"], weights=g["weight"]), include_groups=False
+    )
+    by_hand = (mean[1, True] - mean[1, False]) - (mean[0, True] - mean[0, False])
+    assert estimator("twfe")(sample).terms[0].estimate == pytest.approx(by_hand, rel=1e-8)
+
+
+def test_levels_are_separate_regressions_and_their_difference_is_tested() -> None:
+    sample = replace(panel(seed=9, clusters=60), levels=("even", "odd"))
+    together = {(t.name, t.level): t for t in estimator("twfe")(sample).terms}
+    for level in ("even", "odd"):
+        alone = estimator("twfe")(with_frame(replace(sample, levels=()), lambda f, k=level: f[f["level"] == k])).terms[
+            0
+        ]
+        assert together["att", level].estimate == pytest.approx(alone.estimate, rel=1e-8)
+    gap = together["att", "odd"].estimate - together["att", "even"].estimate
+    assert together["difference", ""].estimate == pytest.approx(gap, rel=1e-9)
+    three = with_frame(
+        replace(sample, levels=("a", "b", "c")), lambda f: f.assign(level=np.array(["a", "b", "c"])[f["unit"] % 3])
+    )
+    joint = next(t for t in estimator("twfe")(three).terms if t.name == "difference")
+    assert joint.df_num == 2
+    assert joint.statistic > 0
+    assert np.isnan(joint.estimate)
+
+
+def test_staggered_starts_are_said_to_be_outside_the_assumptions() -> None:
+    def stagger(f: pd.DataFrame) -> pd.DataFrame:
+        first = f["first_treated"] + (f["cluster"] % 2)
+        return f.assign(first_treated=first, d=((f["treated"] == 1) & (f["time"] >= first)).astype(float))
+
+    for name in PANEL:
+        assert "staggered" in estimator(name)(with_frame(base(name), stagger)).caution
+
+
+@pytest.mark.parametrize("name", PANEL)
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda f: f[f["time"] >= 5], "no period before"),
+        (lambda f: f[f["time"] < 5], "no period after"),
+        (lambda f: f[f["treated"] == 0], "0 treated"),
+        (lambda f: f[f["treated"] == 1], "0 comparison"),
+        (lambda f: f[(f["treated"] == 0) | (f["cluster"] == 0)], "1 treated cluster"),
+        (lambda f: f.assign(cluster=0), "1 treated cluster"),
+        (lambda f: f.assign(y=3.0), "constant"),
+        (lambda f: f.assign(weight=0.0), "weights are zero"),
+        (lambda f: f[:0], "no rows"),
+    ],
+)
+def test_degenerate_input_is_refused_with_a_reason(name: str, change: Frame, reason: str) -> None:
+    with pytest.raises(Inapplicable, match=reason):
+        estimator(name)(with_frame(base(name), change))
+
+
+@pytest.mark.parametrize("name", PANEL)
+def test_a_covariate_that_is_collinear_is_named(name: str) -> None:
+    sample = with_frame(base(name), lambda f: f.assign(x=f["unit"] * 2.0))
+    with pytest.raises(Inapplicable, match="collinear"):
+        estimator(name)(replace(sample, covariates=("x",)))
+
+
+def test_unbalanced_panels_are_taken() -> None:
+    for name in PANEL:
+        fit = estimator(name)(with_frame(base(name), lambda f: f.sample(frac=0.8, random_state=1)))
+        assert all(np.isfinite(t.std_error) for t in fit.terms if t.name == "att" or (t.period or 0) > 0)
+
+
+@pytest.mark.parametrize("name", PANEL + DESCRIBE)
+def test_the_sample_is_not_touched(name: str) -> None:
+    sample = base(name)
+    before = sample.frame.copy()
+    estimator(name)(sample)
+    pd.testing.assert_frame_equal(sample.frame, before)
+
+
+def test_coverage_of_the_clustered_interval_and_the_bootstrap() -> None:
+    """200 panels with clustered shocks and no effect: both reject at about 5% (binomial bounds at 99.9%)."""
+    from biglocal import inference
+
+    rejected = {"cluster": 0, "wild_bootstrap": 0}
+    twfe = estimator("twfe")
+    for seed in range(200):
+        sample = panel(seed=1000 + seed, units=60, years=6, start=4, clusters=30)
+        fit = twfe(sample)
+        for name in rejected:
+            done = inference.infer(name, 0.95, 199)(twfe, sample, fit, np.random.default_rng(seed))
+            rejected[name] += done.terms[0].p_value < 0.05
+    assert all(1 <= n <= 22 for n in rejected.values()), rejected
