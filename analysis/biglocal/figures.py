@@ -10,19 +10,21 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biglocal.model import Outcome, Study
-from biglocal.results import Row
-from biglocal.wording import label, number, order, p_phrase
+from biglocal.wording import decimals, interval, label, level_unit, number, order, p_phrase
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from biglocal.model import Outcome, Study
+    from biglocal.results import Row
 
 BLUE, ORANGE, GREY, DARK = "#0072B2", "#D55E00", "#8c8c8c", "#222222"
 TREATED: dict[str, Any] = {"color": BLUE, "marker": "o", "linestyle": "-"}
@@ -74,7 +76,7 @@ class Drawing:
 
 
 def draw(name: str, canvas: Canvas, banner: str, salt: str) -> Drawing:
-    """Draw figure `name` of `FIGURES`. The same canvas gives the same bytes; no state of matplotlib's is left changed."""
+    """Draw figure `name` of `FIGURES`. The same canvas gives the same bytes; settings stay as they were."""
     with _style(salt):
         figure = FIGURES[name](canvas)
         if banner:
@@ -114,7 +116,8 @@ def _style(salt: str) -> Iterator[None]:
             fonts.fontManager.ttflist.append(entry)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # the user's own matplotlibrc changes nothing
-        matplotlib.rcParams.update(STYLE | {"svg.hashsalt": salt})
+        options: Any = STYLE | {"svg.hashsalt": salt}
+        matplotlib.rcParams.update(options)
         yield
 
 
@@ -128,7 +131,7 @@ def _panels(count: int, across: int, height: float, top: float, **options: Any) 
     figure = Figure(figsize=(WIDTH, total))
     axes = figure.subplots(down, across, squeeze=False, **options).ravel()
     figure.subplots_adjust(
-        left=0.085, right=0.985, top=1 - (top + 0.2) / total, bottom=0.55 / total, wspace=0.34, hspace=0.55
+        left=0.09, right=0.985, top=1 - (top + 0.24) / total, bottom=0.58 / total, wspace=0.42, hspace=0.55
     )
     for spare in axes[count:]:
         spare.set_visible(False)
@@ -176,7 +179,9 @@ def flow(canvas: Canvas) -> Figure:
     ax.axis("off")
     columns = ((2.42, 1.8, canvas.treated, BLUE), (4.42, 1.8, "comparison", ORANGE))
     for x, width, head, colour in columns:
-        ax.text(x + width / 2, height - 0.14, head.capitalize(), ha="center", va="center", fontweight="bold", color=colour)
+        ax.text(
+            x + width / 2, height - 0.14, head.capitalize(), ha="center", va="center", fontweight="bold", color=colour
+        )
     before: list[int | None] = [None, None]
     for i, row in enumerate(steps):
         y = height - 0.3 - pitch * (i + 0.5)
@@ -197,7 +202,14 @@ def flow(canvas: Canvas) -> Figure:
                     arrowprops={"arrowstyle": "-|>", "color": GREY, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0},
                 )  # fmt: skip
             if last is not None and count is not None and last != count:
-                ax.text(x + width / 2 + 0.07, y + pitch / 2, number(count - last, 0), fontsize=6.5, va="center", color="#555555")
+                ax.text(
+                    x + width / 2 + 0.07,
+                    y + pitch / 2,
+                    number(count - last, 0),
+                    fontsize=6.5,
+                    va="center",
+                    color="#555555",
+                )
             before[j] = count
     return figure
 
@@ -210,10 +222,10 @@ def love(canvas: Canvas) -> Figure:
     for row in canvas.rows:
         of.setdefault(row.outcome, {})[row.term] = _value(row.estimate)
     covariates = sorted(of, key=lambda c: (abs(of[c].get("smd_unmatched", 0.0)), order(canvas.study, "outcome", c)))
-    height = 0.235 * len(covariates) + 1.15
+    height = 0.25 * len(covariates) + 1.05
     figure = Figure(figsize=(WIDTH, height))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
-    figure.subplots_adjust(left=0.385, right=0.985, top=1 - 0.33 / height, bottom=0.66 / height, wspace=0.09)
+    figure.subplots_adjust(left=0.365, right=0.975, top=1 - 0.33 / height, bottom=0.58 / height, wspace=0.09)
     at = range(len(covariates))
     hollow = {"color": ORANGE, "marker": "s", "markerfacecolor": "white", "linestyle": "none", "markersize": 4.5}
     full = {"color": BLUE, "marker": "o", "linestyle": "none", "markersize": 4.5}
@@ -228,7 +240,7 @@ def love(canvas: Canvas) -> Figure:
     for x in (-threshold, threshold):
         left.axvline(x, color=DARK, linewidth=0.8, linestyle=":")
     left.set(yticks=list(at), ylim=(-0.6, len(covariates) - 0.4), xlabel="Standardised mean difference")
-    left.set_yticklabels([_wrap(label(canvas.study, "outcome", c), 46) for c in covariates])
+    left.set_yticklabels([_wrap(label(canvas.study, "outcome", c), 38) for c in covariates], linespacing=1.0)
     right.set_xscale("log", base=2)
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -237,8 +249,10 @@ def love(canvas: Canvas) -> Figure:
     right.xaxis.set_minor_locator(NullLocator())
     right.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ratios = [v for c in covariates for k, v in of[c].items() if k.startswith("variance_ratio") and v > 0]
-    right.set(xlabel="Variance ratio (log scale)", xlim=(min([0.4, *ratios]) * 0.88, max([2.5, *ratios]) * 1.12))
-    figure.legend(*left.get_legend_handles_labels(), loc="upper center", ncols=2, bbox_to_anchor=(0.55, 1.0), borderaxespad=0.2)
+    right.set(xlabel="Variance ratio, log scale", xlim=(min([0.4, *ratios]) * 0.88, max([2.5, *ratios]) * 1.12))
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="upper center", ncols=2, bbox_to_anchor=(0.55, 1.0), borderaxespad=0.2
+    )
     return figure
 
 
@@ -248,7 +262,7 @@ def overlap(canvas: Canvas) -> Figure:
 
     figure = Figure(figsize=(WIDTH, 2.6))
     ax = figure.subplots()
-    figure.subplots_adjust(left=0.085, right=0.985, top=0.97, bottom=0.2)
+    figure.subplots_adjust(left=0.085, right=0.985, top=0.89, bottom=0.21)
     styles = (
         ("control_unmatched", "comparison, before matching", GREY, ":"),
         ("control_matched", "comparison, after matching", ORANGE, "--"),
@@ -259,10 +273,12 @@ def overlap(canvas: Canvas) -> Figure:
         if not bins:
             continue
         edges = [_value(r.conf_low) for r in bins] + [_value(bins[-1].conf_high)]
-        ax.stairs([100 * _value(r.estimate) for r in bins], edges, label=name, color=colour, linestyle=line, linewidth=1.3)
+        ax.stairs(
+            [100 * _value(r.estimate) for r in bins], edges, label=name, color=colour, linestyle=line, linewidth=1.3
+        )
     ax.set(xlabel="Propensity score (logit)", ylabel="Share of the group, %")
     ax.set_ylim(bottom=0)
-    ax.legend(loc="upper left")
+    figure.legend(loc="upper center", ncols=3, borderaxespad=0.3)
     return figure
 
 
@@ -277,10 +293,10 @@ def trends(canvas: Canvas) -> Figure:
             name = canvas.treated if term == "treated" else "matched comparison"
             ax.errorbar(
                 [(r.period or 0) + shift for r in rows], [_value(r.estimate) for r in rows], yerr=_errors(rows),
-                label=name, elinewidth=0.7, capsize=0, linewidth=1.0, **{k: v for k, v in style.items()},
+                label=name, elinewidth=0.7, capsize=0, linewidth=1.0, **dict(style.items()),
             )  # fmt: skip
         _timeline(ax, outcome, [r.period or 0 for r in mine], _start(canvas.study, mine))
-        ax.set_ylabel(outcome.unit)
+        ax.set_ylabel(level_unit(outcome.unit))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=2, borderaxespad=0.3)
     return figure
 
@@ -288,7 +304,7 @@ def trends(canvas: Canvas) -> Figure:
 def event_study(canvas: Canvas) -> Figure:
     """Effect by year since start, one panel an outcome; the title tests the years before."""
     chosen = _outcomes(canvas)
-    figure, axes = _panels(len(chosen), 3, 1.72, 0.05)
+    figure, axes = _panels(len(chosen), 3, 1.75, 0.12)
     for ax, outcome in zip(axes, chosen, strict=True):
         mine = [r for r in canvas.rows if r.outcome == outcome.name]
         rows = sorted((r for r in mine if r.term == "event_time" and _known(r)), key=lambda r: r.period or 0)
@@ -310,6 +326,8 @@ def event_study(canvas: Canvas) -> Figure:
         ax.axvline(-0.5, color=DARK, linewidth=0.8, linestyle=":")
         ax.set_xticks(sorted({r.period or 0 for r in rows}))
         ax.xaxis.set_major_formatter(lambda v, _: number(v, 0))
+        ax.tick_params(axis="x", labelsize=6.2)
+        ax.locator_params(axis="y", nbins=5)
         ax.set(ylabel=outcome.unit, xlabel="Years since start")
     figure.subplots_adjust(hspace=0.85)
     return figure
@@ -331,17 +349,24 @@ def forest(canvas: Canvas) -> Figure:
     top = height - 0.08
     for (unit, better), os in units.items():
         tall = 0.26 * len(os)
-        ax = figure.add_axes((0.27, (top - tall) / height, 0.5, tall / height))
+        ax = figure.add_axes((0.25, (top - tall) / height, 0.46, tall / height))
         mine = [rows[o.name] for o in os]
         at = list(range(len(os)))[::-1]
         ax.axvline(0, color=GREY, linewidth=0.7)
         ax.errorbar(
-            [_value(r.estimate) for r in mine], at, xerr=_errors(mine), color=BLUE, marker="o", linestyle="none", markersize=5
+            [_value(r.estimate) for r in mine],
+            at,
+            xerr=_errors(mine),
+            color=BLUE,
+            marker="o",
+            linestyle="none",
+            markersize=5,
         )
         limit = 1.08 * max(max(abs(_value(r.conf_low)), abs(_value(r.conf_high))) for r in mine)
         ax.set(yticks=at, ylim=(-0.6, len(os) - 0.4), xlim=(-limit, limit))
         ax.set_yticklabels([o.label for o in os], fontsize=7.5)
         ax.tick_params(axis="y", length=0)
+        ax.locator_params(axis="x", nbins=5, symmetric=True)
         ax.set_xlabel(f"{unit}; {better} is better", labelpad=1.5)
         for y, row in zip(at, mine, strict=True):
             ax.text(1.02, y, _said(row), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
@@ -361,10 +386,10 @@ def subgroup_forest(canvas: Canvas) -> Figure:
         levels = [level for level in subgroup.levels if (name, level) in seen]
         if levels:
             lines += [(name, ""), *((name, level) for level in levels)]
-    height = 0.19 * len(lines) + 0.95
+    height = 0.19 * len(lines) + 1.1
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.subplots(1, len(chosen), squeeze=False, sharey=True).ravel()
-    figure.subplots_adjust(left=0.185, right=0.985, top=1 - 0.3 / height, bottom=0.6 / height, wspace=0.08)
+    figure.subplots_adjust(left=0.185, right=0.985, top=1 - 0.3 / height, bottom=0.75 / height, wspace=0.08)
     for column, (ax, outcome) in enumerate(zip(axes, chosen, strict=True)):
         mine = [r for r in canvas.rows if r.outcome == outcome.name]
         of = {(r.subgroup, r.level): r for r in mine if r.term == "att" and _known(r)}
@@ -381,7 +406,8 @@ def subgroup_forest(canvas: Canvas) -> Figure:
                 if p is not None:
                     ax.text(
                         0.985, y, f"difference: {p_phrase(p)}", fontsize=6.5, style="normal", va="center", ha="right",
-                        transform=ax.get_yaxis_transform(), bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+                        transform=ax.get_yaxis_transform(),
+                        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
                     )  # fmt: skip
                 continue
             row = of.get((name, level))
@@ -419,8 +445,6 @@ def _timeline(ax: Axes, outcome: Outcome, years: Sequence[int], start: float | N
 
 
 def _said(row: Row) -> str:
-    from biglocal.wording import decimals, interval
-
     places = decimals(row.unit)
     return f"{number(_value(row.estimate), places)} ({interval(_value(row.conf_low), _value(row.conf_high), places)})"
 

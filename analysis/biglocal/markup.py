@@ -6,13 +6,17 @@ A paragraph that holds nothing but `@@name@@` is a place, kept apart for tables 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from biglocal.model import StudyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from markdown_it.token import Token
 
 PLACE = re.compile(r"@@([\w:.-]+)@@")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~])")

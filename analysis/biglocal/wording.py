@@ -5,11 +5,15 @@ Fixed decimals, thousands separated, a true minus sign, no exponent, no negative
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from biglocal.data.tables import TABLES
-from biglocal.model import Outcome, Run, Study
-from biglocal.results import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from biglocal.model import Outcome, Run, Study
+    from biglocal.results import Row
 
 MINUS = "\u2212"
 NARROW = "\u00a0"  # keeps `p = 0.02` on one line
@@ -34,6 +38,11 @@ def kind(run: Run) -> str:
 def decimals(unit: str) -> int:
     """Decimals with which estimates of a unit are printed."""
     return DECIMALS.get(unit, 3)
+
+
+def level_unit(unit: str) -> str:
+    """The unit of a mean, where `unit` is that of a difference of means."""
+    return "%" if unit == "percentage points" else unit
 
 
 def number(value: float, places: int) -> str:

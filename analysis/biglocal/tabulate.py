@@ -1,0 +1,595 @@
+"""From rows to a table or figure in words, before any format.
+
+A header's `lines` and `columns` pivot the rows; a cell is the one row of its line that fits, and never a
+choice between two. What is not available says why in a footnote; a caution on a row is a footnote too.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, Literal
+
+from biglocal import figures
+from biglocal.data.tables import TABLES
+from biglocal.headers import Column, Header, Template, choices, words
+from biglocal.model import DataError, StudyError
+from biglocal.prose import NONE, Press, held
+from biglocal.results import COLUMNS, Row, select
+from biglocal.wording import (
+    FORMATS,
+    banner,
+    by_size,
+    decimals,
+    format_of,
+    interval,
+    kind,
+    label,
+    number,
+    order,
+    outcome_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from biglocal.model import Run
+
+DERIVED = ("family", "interval", "n_control", "outcome_unit", "year")
+LABELLED = (
+    "outcome",
+    "subgroup",
+    "level",
+    "comparison",
+    "treatment",
+    "inference",
+    "term",
+    "family",
+    "part",
+    "analysis",
+)
+RUN_VALUES = ("table", "what", "digest", "status")
+PUBLISHED_VALUES = (
+    "label", "label_unit", "unit", "source", "published", "published_interval", "ours", "ours_interval", "truth",
+    "off", "covers",     "difference", "verdict",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a table shows at one place: text, the marks of its footnotes, and the numbers behind it."""
+
+    text: str
+    marks: str = ""
+    raw: tuple[object, ...] = ("",)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a table; with `group`, a line across it that names what follows."""
+
+    cells: tuple[Cell, ...]
+    group: Cell | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a column: its text, whether it holds numbers, and its share of the width."""
+
+    text: str
+    numeric: bool
+    width: float
+    ends: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table in words, before any format."""
+
+    id: str
+    caption: str
+    heads: tuple[Head, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[tuple[str, str], ...]
+    banner: str
+    landscape: bool
+    csv: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure with its words and the numbers behind it."""
+
+    id: str
+    caption: str
+    alt: str
+    notes: tuple[tuple[str, str], ...]
+    drawing: figures.Drawing
+    csv: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """All that an exhibit puts into the report. `missing` says what to do where there is nothing to show."""
+
+    template: Template
+    table: Table | None = None
+    figure: Figure | None = None
+    missing: tuple[str, ...] = ()
+
+
+def check(press: Press, header: Header, file: str) -> None:
+    """Refuse a header that asks for what does not exist, naming file, entry and choices."""
+
+    def named(at: str, seen: str, known: Iterable[str], what: str) -> None:
+        if seen not in list(known):
+            raise StudyError(f"{file}: {at}: no {what} '{seen}'. {choices(seen, known)}")
+
+    for at, wanted in (("select", header.select), ("figure_select", header.figure_select), *header.like.items()):
+        press.check_select(wanted, f"{file}: {at}")
+    if header.source == "rows":
+        for key in (*header.lines, *([header.group] if header.group else [])):
+            named("lines", key, (*COLUMNS, "family"), "column of results")
+    values = {"rows": (*COLUMNS, *DERIVED), "run": RUN_VALUES, "published": PUBLISHED_VALUES}[header.source]
+    for i, column in enumerate(header.columns):
+        named(f"columns[{i}] ({column.head}).value", column.value, values, "value")
+        if column.format:
+            named(f"columns[{i}] ({column.head}).format", column.format, FORMATS, "format")
+        press.check_select(column.where, f"{file}: columns[{i}] ({column.head}).where")
+    if header.kind != "table":
+        named("figure", header.figure, figures.FIGURES, "figure")
+        if not header.alt:
+            raise StudyError(f"{file}: alt: a figure needs alternative text. Say in a sentence what it shows.")
+    if header.kind != "figure" and not header.columns:
+        raise StudyError(f"{file}: columns: a table needs at least one. Add [[columns]] with head and value.")
+
+
+def block(press: Press, template: Template) -> Block:
+    """The table and figure of an exhibit; where no row has a number, what is missing and how to get it."""
+    header = template.header
+    rows = _chosen(press, header, header.select)
+    shown = [r for r in rows if r.status == "ok"]
+    if header.source == "rows" and not shown:
+        why = _missing(press, rows, header)
+        return Block(template, _empty(press, template, why) if header.kind != "figure" else None, missing=why)
+    table = _table(press, template, rows) if header.kind != "figure" else None
+    figure = _figure(press, template) if header.kind != "table" else None
+    return Block(template, table, figure)
+
+
+def _chosen(press: Press, header: Header, wanted: Mapping[str, Any]) -> list[Row]:
+    rows = list(select(press.rows, **wanted))
+    for column, where in header.like.items():
+        among = {getattr(r, column) for r in select(press.rows, **where)}
+        rows = [r for r in rows if getattr(r, column) in among]
+    return rows
+
+
+def _missing(press: Press, rows: Sequence[Row], header: Header) -> tuple[str, ...]:
+    """Why there is nothing to show, and how to get it."""
+    reasons = list(dict.fromkeys(r.reason for r in rows if r.reason))
+    about = {r.outcome for r in rows}
+    wanted = {
+        x
+        for o in press.study.outcomes.values()
+        if o.name in about
+        for x in (o.table, o.column, f"{o.table}.{o.column}")
+    }
+    hints = [f"{k}: {v}" for k, v in sorted(press.run.lacks.items()) if not rows or k in wanted]
+    if not reasons and not hints:
+        reasons = [f"no row of results.csv has {words(header.select)}; add an analysis that makes it to study.toml"]
+    return tuple(dict.fromkeys((*reasons, *hints)))
+
+
+def _caption(press: Press, template: Template, what: Literal["table", "figure"]) -> str:
+    title = template.header.figure_title if what == "figure" and template.header.figure_title else template.header.title
+    return f"{what.capitalize()} {press.places[template.id, what]}. {press.line(title, template.file)}"
+
+
+def _empty(press: Press, template: Template, why: Sequence[str]) -> Table:
+    """What the table's files say where there is nothing to show."""
+    said = "Not available in this run."
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["notes", "tier"])
+    for reason in why:
+        writer.writerow([f"{said} {reason}", press.run.banner or press.run.tier])
+    heads = (Head(said, False, 1.0),)
+    lines = tuple(Line((Cell(reason),)) for reason in why)
+    return Table(
+        template.id, _caption(press, template, "table"), heads, lines, (), banner(press.run), False, out.getvalue()
+    )
+
+
+class Notes:
+    """Footnotes of a table: each reason once, lettered in the order of its first mark."""
+
+    def __init__(self) -> None:
+        self.letters: dict[str, str] = {}
+
+    def mark(self, reasons: Iterable[str]) -> str:
+        """The letters for some reasons."""
+        marks = []
+        for reason in dict.fromkeys(r for r in reasons if r):
+            n = len(self.letters)
+            letter = chr(97 + n) if n < 26 else chr(96 + n // 26) + chr(97 + n % 26)
+            marks.append(self.letters.setdefault(reason, letter))
+        return ",".join(marks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A cell before its marks: text, numbers, why it is not there, what is to be borne in mind."""
+
+    text: str
+    raw: tuple[object, ...]
+    why: str = ""
+    caution: str = ""
+    row: Row | None = None
+
+
+def _table(press: Press, template: Template, rows: Sequence[Row]) -> Table:
+    header = template.header
+    columns = [c for c in header.columns if not c.when or kind(press.run) in c.when]
+    if header.source == "rows":
+        _check_terms(template, rows, columns)
+        lines = _lines(press, header, rows)
+        found = [[_find(press, template, c, line, key) for c in columns] for key, line in lines]
+        groups = [label(press.study, header.group, key.get(header.group)) if header.group else "" for key, _ in lines]
+    else:
+        records = _run_lines(press) if header.source == "run" else _published_lines(press)
+        found = [[record[c.value] for c in columns] for record in records]
+        groups = [str(record[header.group].text) if header.group else "" for record in records]
+    for line in found:
+        _rescale(columns, line)
+    if header.total:
+        found.append(_total(header, columns, found))
+        groups.append("")
+    notes = Notes()
+    everywhere = set.intersection(*({f.caution for f in line if f.caution} for line in found)) if found else set()
+    by_group: dict[str, set[str]] = {}
+    for name, line in zip(groups, found, strict=True):
+        own = {f.caution for f in line if f.caution}
+        by_group[name] = by_group[name] & own if name in by_group else own
+    out: list[Line] = []
+    last = None
+    for name, line in zip(groups, found, strict=True):
+        shared = by_group[name] if header.group else set()
+        if header.group and name != last:
+            out.append(Line((), Cell(name, notes.mark(sorted(shared - everywhere)), (name,))))
+            last = name
+        told = everywhere | shared
+        cells = []
+        for f in line:
+            new = "" if f.caution in told else f.caution
+            told = told | {new}
+            cells.append(Cell(f.text, notes.mark((f.why, new)), f.raw))
+        out.append(Line(tuple(cells)))
+    heads = tuple(
+        Head(press.line(c.head, template.file), _numeric(c), c.width or _width(c), c.value.endswith("interval"))
+        for c in columns
+    )
+    text = [("", press.line(header.note, template.file))] if header.note else []
+    text += [("", f"{r}.".replace("..", ".")) for r in sorted(everywhere)]
+    text += [(letter, reason) for reason, letter in notes.letters.items()]
+    return Table(
+        template.id, _caption(press, template, "table"), heads, tuple(out), tuple(text), banner(press.run),
+        header.landscape, _table_csv(heads, out, {b: a for a, b in notes.letters.items()}, press.run),
+    )  # fmt: skip
+
+
+def _numeric(column: Column) -> bool:
+    return column.format != "text" and column.value not in (
+        *LABELLED,
+        "unit",
+        "outcome_unit",
+        "label",
+        "label_unit",
+        "source",
+        "verdict",
+        "table",
+        "what",
+        "status",
+    )
+
+
+def _width(column: Column) -> float:
+    if column.value.endswith("interval"):
+        return 1.7
+    return 1.0 if _numeric(column) else 2.2
+
+
+def _check_terms(template: Template, rows: Sequence[Row], columns: Sequence[Column]) -> None:
+    """A column whose term no row has is a row renamed or a typo, unless something in the table is not available."""
+    if any(r.status != "ok" for r in rows):
+        return
+    terms = dict.fromkeys(r.term for r in rows)
+    for column in columns:
+        wanted = column.where.get("term", [])
+        for term in wanted if isinstance(wanted, list) else [wanted]:
+            if term not in terms and not isinstance(wanted, list):
+                raise StudyError(
+                    f"{template.file}: column '{column.head}' wants term '{term}', which no row of "
+                    f"{words(template.header.select)} has. {choices(term, terms)}"
+                )
+
+
+def _get(press: Press, row: Row, column: str) -> Any:
+    if column == "family":
+        outcome = press.study.outcomes.get(row.outcome)
+        return outcome.family if outcome else ""
+    return getattr(row, column)
+
+
+def _lines(press: Press, header: Header, rows: Sequence[Row]) -> list[tuple[dict[str, Any], list[Row]]]:
+    keys = tuple(dict.fromkeys((*([header.group] if header.group else []), *header.lines))) or ("analysis",)
+    of: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        of.setdefault(tuple(_get(press, row, k) for k in keys), []).append(row)
+
+    def rank(key: tuple[Any, ...]) -> list[tuple[int, str]]:
+        if header.select.get("part") == "flow":  # steps go by their order, not by their words
+            return [order(press.study, "comparison", of[key][0].comparison), (of[key][0].period or 0, "")]
+        return [order(press.study, k, v) for k, v in zip(keys, key, strict=True)]
+
+    return [(dict(zip(keys, key, strict=True)), of[key]) for key in sorted(of, key=rank)]
+
+
+def _find(press: Press, template: Template, column: Column, rows: Sequence[Row], key: Mapping[str, Any]) -> _Found:
+    """The cell of one line and column; refuses to choose between two rows."""
+    value = column.value
+    fitting = list(select(rows, **column.where))
+    if value in key and not column.where:
+        return _named(press, value, key[value], rows)
+    if value == "unit" and fitting:
+        return _Found(fitting[0].unit, (fitting[0].unit,))
+    if value == "outcome_unit" and rows:
+        outcome = outcome_of(press.study, rows[0])
+        text = label(press.study, "outcome", rows[0].outcome) + (f", {outcome.unit}" if outcome else "")
+        return _Found(text, (text,))
+    good = [r for r in fitting if r.status == "ok"]
+    if len(good) > 1:
+        if len({_raw(press, r, value) for r in good}) > 1:
+            raise StudyError(
+                f"{template.file}: column '{column.head}': {len(good)} rows fit one cell, among them "
+                f"{good[0].analysis} ({good[0].term}) and {good[1].analysis} ({good[1].term}). "
+                f"Say more in `where`, or name what tells them apart in `lines`."
+            )
+        good = good[:1]
+    if good:
+        row = good[0]
+        raw = _raw(press, row, value)
+        if raw is None:
+            return _Found("–", ("", "") if value == "interval" else ("",), caution=row.reason, row=row)
+        if value == "interval":
+            return _Found(interval(raw[0], raw[1], decimals(row.unit)), raw, caution=row.reason, row=row)
+        if isinstance(raw, str):
+            return _Found(label(press.study, value, raw) or "–", (raw,), row=row)
+        form = column.format or format_of(value)
+        return _Found(FORMATS[form](raw, row), (raw,), caution=row.reason, row=row)
+    near = fitting or select(rows, **{k: v for k, v in column.where.items() if k not in ("term", "level", "period")})
+    why = [r.reason or r.status for r in near if r.status != "ok"]
+    blank = ("", "") if value == "interval" else ("",)
+    if why:
+        return _Found(NONE, blank, why=why[0])
+    return _Found("–", blank)
+
+
+def _named(press: Press, column: str, value: Any, rows: Sequence[Row]) -> _Found:
+    if column == "level" and not value:
+        text = "Test of the difference" if any(r.term == "difference" for r in rows) else "All levels"
+        return _Found(text, ("",))
+    if column == "period":
+        tests = value is None and any(r.term == "leads" for r in rows)
+        return _Found(
+            "Joint test, years before" if tests else "All" if value is None else FORMATS["signed"](value, None),
+            ("" if value is None else value,),
+        )
+    if column == "family":
+        return _Found(label(press.study, column, value), (value,))
+    return _Found(label(press.study, column, value) or "–", (value,))
+
+
+def _raw(press: Press, row: Row, value: str) -> Any:
+    if value == "interval":
+        return None if row.conf_low is None or row.conf_high is None else (row.conf_low, row.conf_high)
+    if value == "n_control":
+        return None if row.n_units is None or row.n_treated is None else row.n_units - row.n_treated
+    if value == "year":
+        start = press.study.treatments[row.treatment].year if row.treatment in press.study.treatments else None
+        return None if start is None or row.period is None else start + row.period
+    return _get(press, row, value)
+
+
+def _rescale(columns: Sequence[Column], line: list[_Found]) -> None:
+    """Give the `scale` cells of a line the decimals of the largest of them."""
+    at = [i for i, c in enumerate(columns) if c.format == "scale" and line[i].row is not None]
+    places = by_size([float(str(line[i].raw[0])) for i in at if line[i].raw[0] != ""])
+    for i in at:
+        f = line[i]
+        if f.raw[0] != "":
+            line[i] = _Found(number(float(str(f.raw[0])), places), f.raw, f.why, f.caution, f.row)
+
+
+def _total(header: Header, columns: Sequence[Column], found: Sequence[Sequence[_Found]]) -> list[_Found]:
+    out = []
+    for i, column in enumerate(columns):
+        if i == 0:
+            out.append(_Found(header.total, (header.total,)))
+        elif (column.format or format_of(column.value)) == "count" and all(line[i].raw[0] != "" for line in found):
+            total = sum(float(str(line[i].raw[0])) for line in found)
+            out.append(_Found(number(total, 0), (int(total),)))
+        else:
+            out.append(_Found("–", ("",)))
+    return out
+
+
+def _table_csv(heads: Sequence[Head], lines: Sequence[Line], notes: Mapping[str, str], run: Run) -> str:
+    grouped = any(line.group for line in lines)
+    names: list[str] = ["group"] if grouped else []
+    for head in heads:
+        names += [f"{head.text}: low", f"{head.text}: high"] if head.ends else [head.text]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*names, "notes", "tier"])
+    group, group_marks = "", ""
+    for line in lines:
+        if line.group:
+            group, group_marks = line.group.text, line.group.marks
+            continue
+        marks = [m for text in (group_marks, *(c.marks for c in line.cells)) for m in text.split(",") if m]
+        values = [_plain(v) for c in line.cells for v in c.raw]
+        said = "; ".join(notes[m] for m in dict.fromkeys(marks))
+        writer.writerow([*([group] if grouped else []), *values, said, run.banner or run.tier])
+    return out.getvalue()
+
+
+def _plain(value: object) -> str:
+    return format(value, ".10g") if isinstance(value, float) else str(value)
+
+
+def _run_lines(press: Press) -> list[dict[str, _Found]]:
+    """Each table of data: what it is, its digest, or that the tier lacks it."""
+    out = []
+    names = [*press.run.digests, *(k for k in press.run.lacks if k in TABLES and k not in press.run.digests)]
+    for name in sorted(names, key=lambda n: (list(TABLES).index(n) if n in TABLES else 99, n)):
+        doc = TABLES[name].doc if name in TABLES else "File as it was read."
+        digest, why = press.run.digests.get(name, ""), press.run.lacks.get(name, "")
+        out.append(
+            {
+                "table": _Found(name, (name,)),
+                "what": _Found(doc, (doc,)),
+                "digest": _Found(digest[:12] or NONE, (digest,), why=why if not digest else ""),
+                "status": _Found(
+                    "present" if digest else "missing",
+                    ("present" if digest else "missing",),
+                    caution=why if digest else "",
+                ),
+            }
+        )
+    return out
+
+
+def _published_lines(press: Press) -> list[dict[str, _Found]]:
+    """Each published estimate, and beside it the row that replicates it with what may be said of the two."""
+    file = press.published_path.name
+    sources = press.published().get("sources", {})
+    out = []
+    for entry in press.published().get("estimate", ()):
+        try:
+            at, said, unit, source = entry["id"], entry["estimate"], entry["unit"], entry["source"]
+            name, low, high = entry["label"], entry.get("conf_low"), entry.get("conf_high")
+            cite = _unescaped(press.cite(source)) if source in sources else sources[source]
+        except KeyError as e:
+            raise DataError(
+                f"{file}: estimate {entry.get('id', entry)}: no {e}. Every estimate has a source and unit."
+            ) from None
+        digits = [len(repr(float(v)).partition(".")[2].rstrip("0")) for v in (said, low, high) if v is not None]
+        places = max(digits)
+        line = {
+            "label": _Found(name, (name,)),
+            "unit": _Found(unit, (unit,)),
+            "label_unit": _Found(f"{name}, {unit}", (f"{name}, {unit}",)),
+            "source": _Found(cite, (source,)),
+            "published": _Found(number(said, places), (said,)),
+            "published_interval": _Found("–", ("", ""))
+            if low is None or high is None
+            else _Found(interval(low, high, places), (low, high)),
+        }
+        if "row" not in entry:
+            gone = _Found(NONE, ("",), why=entry.get("why") or "No analysis of this study estimates it.")
+            line |= dict.fromkeys(("ours", "truth", "off", "covers", "difference", "verdict"), gone)
+            line["ours_interval"] = _Found(NONE, ("", ""), why=gone.why)
+        else:
+            line |= _beside(press, entry, f"{file}: estimate {at}: row")
+        out.append(line)
+    return out
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
+
+
+def _beside(press: Press, entry: Mapping[str, Any], at: str) -> dict[str, _Found]:
+    wanted = dict(entry["row"])
+    press.check_select(wanted, at)
+    ours = press.one(**wanted)
+    row = ours.raw
+    if not ours.ok or row is None or row.estimate is None:
+        why = (row.reason if row else "") or f"No row of this run has {words(wanted)}"
+        gone = _Found(NONE, ("",), why=why)
+        return dict.fromkeys(("ours", "truth", "off", "covers", "difference", "verdict"), gone) | {
+            "ours_interval": _Found(NONE, ("", ""), why=why)
+        }
+    places = decimals(row.unit)
+    line = {"ours": _Found(number(row.estimate, places), (row.estimate,), caution=row.reason, row=row)}
+    if row.conf_low is None or row.conf_high is None:
+        line["ours_interval"] = _Found("–", ("", ""))
+    else:
+        line["ours_interval"] = _Found(interval(row.conf_low, row.conf_high, places), (row.conf_low, row.conf_high))
+    line |= _truth_cells(press, wanted, row, places)
+    low, high = entry.get("conf_low"), entry.get("conf_high")
+    if low is None or high is None or not row.std_error:
+        return line | dict.fromkeys(("difference", "verdict"), _Found("–", ("",)))
+    theirs = (high - low) / (2 * NormalDist().inv_cdf(0.5 + press.study.policy.conf_level / 2))
+    apart = (row.estimate - entry["estimate"]) / (theirs**2 + row.std_error**2) ** 0.5
+    far = abs(apart) > NormalDist().inv_cdf(0.5 + press.study.policy.conf_level / 2)
+    same = (row.estimate < 0) == (entry["estimate"] < 0)
+    verdict = "differs" if far else "agrees, same sign" if same else "agrees, other sign"
+    return line | {"difference": _Found(number(apart, 2), (apart,)), "verdict": _Found(verdict, (verdict,))}
+
+
+def _truth_cells(press: Press, wanted: Mapping[str, Any], row: Row, places: int) -> dict[str, _Found]:
+    truth = press.one(
+        part="truth", outcome=row.outcome, subgroup=wanted.get("subgroup", "all"), level=row.level, term="att"
+    )
+    if not truth.ok or truth.raw is None or truth.raw.estimate is None:
+        reason = (truth.raw.reason if truth.raw else "") or "The effect is not known in these data."
+        return dict.fromkeys(("truth", "off", "covers"), _Found(NONE, ("",), why=reason))
+    off, covers = held(row, truth.raw)
+    return {
+        "truth": _Found(number(truth.raw.estimate, places), (truth.raw.estimate,)),
+        "off": _Found("–", ("",)) if off is None else _Found(number(off, 2), (off,)),
+        "covers": _Found("–", ("",))
+        if covers is None
+        else _Found("yes" if covers else "no", ("yes" if covers else "no",)),
+    }
+
+
+def _figure(press: Press, template: Template) -> Figure | None:
+    header = template.header
+    rows = _chosen(press, header, header.figure_select or header.select)
+    shown = tuple(r for r in rows if r.status == "ok")
+    if not shown:
+        return None
+    notes = [("", press.line(header.figure_note, template.file))] if header.figure_note else []
+    gone: dict[str, list[str]] = {}
+    for row in rows:
+        if row.status != "ok":
+            what = label(press.study, "outcome", row.outcome) or row.analysis
+            more = f" ({label(press.study, 'subgroup', row.subgroup)})" if row.subgroup not in ("", "all") else ""
+            gone.setdefault(row.reason or row.status, []).append(what + more)
+    notes += [("", f"Not shown: {', '.join(dict.fromkeys(names))}: {why}") for why, names in gone.items()]
+    words = press.facts.get("words", {})
+    canvas = figures.Canvas(shown, press.study, words.get(kind(press.run), "treated areas"))
+    drawing = figures.draw(header.figure, canvas, banner(press.run), template.id)
+    alt = press.line(header.alt, template.file)
+    if banner(press.run):
+        alt = f"{banner(press.run)}. {alt}"
+    return Figure(
+        template.id, _caption(press, template, "figure"), alt, tuple(notes), drawing, _figure_csv(rows)
+    )  # fmt: skip
+
+
+def _figure_csv(rows: Sequence[Row]) -> str:
+    """The numbers behind a figure: the columns of results that say anything here."""
+    columns = [c for c in COLUMNS if c != "digest" and any(getattr(r, c) not in (None, "") for r in rows)]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_plain("" if (v := getattr(row, c)) is None else v) for c in columns])
+    return out.getvalue()
