@@ -221,6 +221,12 @@ class Press:
         found = (Said(self, row, "") for row in self._ordered(select(self.rows, **wanted)))
         return tuple(s for s in found if s.ok)
 
+    def gone(self, **wanted: object) -> tuple[Said, ...]:
+        """What has no number among the rows that fit, once for each outcome: `.label` and `.reason`."""
+        self.check_select(wanted, "gone(…)")
+        rows = self._ordered(r for r in select(self.rows, **wanted) if r.status != "ok")
+        return tuple(Said(self, row, "") for row in {r.outcome: r for r in reversed(rows)}.values())[::-1]
+
     def one(self, **wanted: object) -> Said:
         """The one row that fits; if there is none with a number, `.ok` is false and `.reason` says why."""
         self.check_select(wanted, "one(…)")
@@ -310,7 +316,8 @@ class Press:
             env.filters |= {"md": markup.markdown}
             words = self.facts.get("words", {})
             env.globals |= {
-                "rows": self.said, "one": self.one, "fact": Fact(self, self.facts, "facts.toml"), "study": self.study,
+                "rows": self.said, "one": self.one, "gone": self.gone,
+                "fact": Fact(self, self.facts, "facts.toml"), "study": self.study,
                 "policy": self.policy, "kind": kind(self.run), "banner": banner(self.run), "run": self.run,
                 "level": percent(self.study.policy.conf_level), "treated": words.get(kind(self.run), "treated areas"),
                 "outcomes": self.outcomes,

@@ -54,7 +54,7 @@ LABELLED = (
 RUN_VALUES = ("table", "what", "digest", "status")
 PUBLISHED_VALUES = (
     "label", "label_unit", "unit", "source", "published", "published_interval", "ours", "ours_interval", "truth",
-    "off", "covers",     "difference", "verdict",
+    "off", "covers", "difference", "verdict",
 )  # fmt: skip
 
 
@@ -116,6 +116,7 @@ class Block:
     """All that an exhibit puts into the report. `missing` says what to do where there is nothing to show."""
 
     template: Template
+    title: str
     table: Table | None = None
     figure: Figure | None = None
     missing: tuple[str, ...] = ()
@@ -149,19 +150,21 @@ def check(press: Press, header: Header, file: str) -> None:
 
 def block(press: Press, template: Template) -> Block:
     """The table and figure of an exhibit; where no row has a number, what is missing and how to get it."""
-    header = template.header
+    header, title = template.header, press.line(template.header.title, template.file)
     rows = _chosen(press, header, header.select)
     shown = [r for r in rows if r.status == "ok"]
     if header.source == "rows" and not shown:
         why = _missing(press, rows, header)
-        return Block(template, _empty(press, template, why) if header.kind != "figure" else None, missing=why)
+        return Block(template, title, _empty(press, template, why) if header.kind != "figure" else None, missing=why)
     table = _table(press, template, rows) if header.kind != "figure" else None
     figure = _figure(press, template) if header.kind != "table" else None
-    return Block(template, table, figure)
+    return Block(template, title, table, figure)
 
 
 def _chosen(press: Press, header: Header, wanted: Mapping[str, Any]) -> list[Row]:
-    rows = list(select(press.rows, **wanted))
+    loose = {k: v for k, v in wanted.items() if k not in ("term", "level", "period")}  # a row without a number has none
+    gone = [r for r in select(press.rows, **loose) if r.status != "ok"] if loose else []
+    rows = list(dict.fromkeys((*select(press.rows, **wanted), *gone)))
     for column, where in header.like.items():
         among = {getattr(r, column) for r in select(press.rows, **where)}
         rows = [r for r in rows if getattr(r, column) in among]

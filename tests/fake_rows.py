@@ -1,0 +1,86 @@
+"""Made-up rows for the tests of the report: the shape of results.csv, numbers that mean nothing."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from biglocal.model import Analysis, Run, Study
+from biglocal.results import Row
+from biglocal.study import expand
+
+RUN = Run(
+    tier="synthetic",
+    banner="SYNTHETIC",
+    lacks={"costs": "not made here: write to the funder"},
+    notes=("Fake note: 7 areas & 3 *stars* _under_ <b>.",),
+    digests={"areas": "ab" * 32, "survey": "cd" * 32},
+    versions={"typst": "0.0.0"},
+)
+
+
+def rows(study: Study, smd: float = 0.04) -> tuple[Row, ...]:
+    """A row for each term of each analysis; `smd` is the matched difference of every covariate."""
+    return tuple(row for a in expand(study) for row in _terms(study, a, random.Random(a.id), smd))
+
+
+def blank(study: Study, a: Analysis) -> Row:
+    """The row of an analysis, without a number."""
+    unit = study.outcomes[a.outcome].unit if a.outcome in study.outcomes else ""
+    none = dict.fromkeys(
+        ("period", "estimate", "std_error", "df", "statistic", "p_value", "p_adjusted", "conf_low", "conf_high",
+         "conf_level", "n_obs", "n_units", "n_treated", "n_clusters", "df_num")
+    )  # fmt: skip
+    return Row(
+        analysis=a.id, digest="0", part=a.part, outcome=a.outcome, subgroup=a.subgroup, level="",
+        comparison=a.comparison,
+        treatment=a.treatment, estimator=a.estimator, inference=a.inference, term="", unit=unit, status="ok", reason="",
+        tier="synthetic", **none,
+    )  # fmt: skip
+
+
+def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]:
+    base = replace(blank(study, a), n_obs=9000, n_units=3000, n_treated=600, n_clusters=150)
+
+    def said(term: str, value: float, **more: object) -> Row:
+        return replace(base, term=term, estimate=value, **more)  # type: ignore[arg-type]
+
+    def tested(term: str, value: float, **more: object) -> Row:
+        ends = {"conf_low": value - 0.2, "conf_high": value + 0.2, "conf_level": 0.95}
+        return said(term, value, std_error=0.1, df=149.0, statistic=value / 0.1, p_value=r.random(), **ends, **more)
+
+    if a.part == "programme":
+        return [
+            said(t, n, level=f"wave {w}")
+            for w in (1, 2, 3)
+            for t, n in (("areas", 50), ("lsoas", 220), ("residents", 3e5))
+        ]
+    if a.part == "flow":
+        return [
+            said(f"step {i} & more", 600 - i, period=i, n_treated=600 - i, n_units=3000 - 100 * i) for i in range(4)
+        ]
+    if a.part == "balance":
+        return [
+            said("mean_treated", 40.0), said("mean_control_unmatched", 30.0), said("mean_control_matched", 39.0),
+            said("smd_unmatched", 0.5), said("smd_matched", smd),
+            said("variance_ratio_unmatched", 1.4), said("variance_ratio_matched", 1.1),
+        ]  # fmt: skip
+    if a.part == "overlap":
+        groups = ("treated", "control_unmatched", "control_matched")
+        bins = [said(g, 0.1, period=i, conf_low=i / 10, conf_high=(i + 1) / 10) for g in groups for i in range(10)]
+        return [*bins, said("effective_sample_size", 2345.6)]
+    if a.part == "trends":
+        years = range(2011, 2020)
+        return [tested(t, r.random(), period=y) for t in ("treated", "control") for y in years]
+    if a.part == "truth":
+        levels = study.subgroups[a.subgroup].levels if a.subgroup != "all" else ("",)
+        return [said("att", 0.05, level=x) for x in levels]
+    if a.part == "years":
+        leads = replace(base, term="leads", statistic=1.0, df=149.0, p_value=0.4)
+        return [leads, said("event_time", 0.0, period=-1)] + [
+            tested("event_time", r.gauss(0, 0.1), period=t) for t in (-3, -2, 0, 1, 2)
+        ]
+    if a.part == "subgroups":
+        test = replace(base, term="difference", statistic=1.0, df=149.0, p_value=0.2, p_adjusted=0.6)
+        return [test, *(tested("att", r.gauss(0, 0.1), level=x) for x in study.subgroups[a.subgroup].levels)]
+    return [tested("att", r.gauss(0, 0.1), p_adjusted=0.5 if a.part == "effects" else None)]

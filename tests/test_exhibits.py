@@ -1,0 +1,275 @@
+"""The report: true to its rows, the same bytes twice, honest about what its data can bear."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fake_rows
+from biglocal import exhibits, markup, study, wording
+from biglocal.model import Run, Study, StudyError
+from biglocal.study import MANUSCRIPT
+
+if TYPE_CHECKING:
+    from biglocal.results import Row
+
+PLAN = study.load()
+ROWS = fake_rows.rows(PLAN)
+PLACEBO = replace(fake_rows.RUN, tier="open", banner="PLACEBO")
+REAL = replace(fake_rows.RUN, tier="secure", banner="")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    exhibits.render(ROWS, PLAN, fake_rows.RUN, folder)
+    return folder
+
+
+@pytest.fixture
+def manuscript(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(MANUSCRIPT, tmp_path / "manuscript"))
+
+
+def report(tmp_path: Path, rows: tuple[Row, ...] = ROWS, run: Run = fake_rows.RUN, plan: Study = PLAN) -> str:
+    exhibits.render(rows, plan, run, tmp_path)
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+class Text(HTMLParser):
+    """The words of a page, without drawings and data."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.within = 0
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.within += tag in ("svg", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.within -= tag in ("svg", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self.within:
+            self.words.append(data)
+
+    def __str__(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_every_exhibit_in_every_format(out: Path) -> None:
+    made = files(out)
+    for name in PLAN.exhibits:
+        tables = [f"tables/{name}.{e}" for e in ("csv", "md", "tex", "html")]
+        drawings = [f"figures/{name}.{e}" for e in ("svg", "png", "csv")]
+        assert all(f in made for f in tables) or all(f in made for f in drawings), name
+    assert {"report.html", "report.pdf", "numbers.json"} <= set(made)
+
+
+def test_render_gives_back_what_it_wrote(tmp_path: Path) -> None:
+    paths = exhibits.render(ROWS, PLAN, fake_rows.RUN, tmp_path, only=["balance"])
+    assert sorted(paths) == sorted(p for p in tmp_path.rglob("*") if p.is_file())
+    assert {p.stem for p in paths} == {"balance"}
+
+
+def test_the_same_bytes_in_another_process(out: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, fake_rows; from pathlib import Path; from biglocal import exhibits, study; plan = study.load(); "
+    )
+    code += "rows = fake_rows.rows(plan)[::-1]; "  # order of analyses is no matter, order of terms within one is
+    code += "order = dict.fromkeys(x.analysis for x in rows); "
+    code += "rows = tuple(r for a in order for r in fake_rows.rows(plan) if r.analysis == a); "
+    code += "exhibits.render(rows, plan, fake_rows.RUN, Path(sys.argv[1]))"
+    paths = os.pathsep.join((str(Path(exhibits.__file__).parents[1]), str(Path(__file__).parent)))
+    env = os.environ | {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=env, cwd=tmp_path)
+    assert files(tmp_path) == files(out)
+
+
+def test_banner_on_every_page_figure_and_table(out: Path) -> None:
+    words = wording.BANNERS["SYNTHETIC"]
+    assert words in Text((out / "report.html").read_text(encoding="utf-8")).__str__()
+    for path in (out / "tables").iterdir():
+        assert ("SYNTHETIC" if path.suffix == ".csv" else words) in path.read_text(encoding="utf-8"), path.name
+    if not shutil.which("pdftotext"):
+        pytest.skip("needs pdftotext to read the PDF")
+    pages = subprocess.run(["pdftotext", "-layout", str(out / "report.pdf"), "-"], capture_output=True, check=True)
+    text = pages.stdout.decode().rstrip("\f").split("\f")
+    assert len(text) > 3
+    assert all(words in page for page in text)
+
+
+def test_banner_on_drawings(tmp_path: Path) -> None:
+    exhibits.render(ROWS, PLAN, fake_rows.RUN, tmp_path / "made", only=["balance"])
+    exhibits.render(ROWS, PLAN, REAL, tmp_path / "real", only=["balance"])
+    made, real = ((tmp_path / k / "figures" / "balance.svg").read_bytes() for k in ("made", "real"))
+    assert b"#7a1f00" in made
+    assert b"#7a1f00" not in real
+
+
+FORBIDDEN = re.compile(
+    r"\b(replicates|confirms|proves that|Big Local (reduced|improved|worked|caused|lowered|raised))\b", re.I
+)
+
+
+@pytest.mark.parametrize("run", [fake_rows.RUN, PLACEBO], ids=["synthetic", "placebo"])
+def test_made_data_claim_nothing(tmp_path: Path, run: Run) -> None:
+    text = str(Text(report(tmp_path, run=run)))
+    assert not FORBIDDEN.search(text)
+    assert "nothing" in text
+    assert "Verdict" not in (tmp_path / "tables" / "replication.md").read_text(encoding="utf-8")
+    assert ("Known effect" in text) == (run.banner == "SYNTHETIC")
+
+
+def test_real_data_have_a_verdict_and_no_banner(tmp_path: Path) -> None:
+    text = str(Text(report(tmp_path, run=REAL)))
+    assert "says nothing about" not in text
+    with (tmp_path / "tables" / "replication.csv").open(encoding="utf-8") as file:
+        verdicts = {line["Verdict"] for line in csv.DictReader(file)}
+    assert verdicts - {""} <= {"differs", "agrees, same sign", "agrees, other sign"}
+    assert verdicts - {""}
+
+
+def test_verdict_on_balance_is_true_to_the_numbers(tmp_path: Path) -> None:
+    text = str(Text(report(tmp_path / "a")))
+    assert "After matching the threshold is met for every one of the" in text
+    covariate = PLAN.comparisons["nearest"].covariates[0]
+
+    def worse(row: Row) -> Row:
+        bad = row.part == "balance" and row.outcome == covariate and row.term == "smd_matched"
+        return replace(row, estimate=-0.1234) if bad else row
+
+    text = str(Text(report(tmp_path / "b", tuple(worse(r) for r in ROWS))))
+    name = wording.label(PLAN, "outcome", covariate)
+    assert f"not met for 1 of the 11 covariates : {name} (−0.123)".replace(" :", ":") in text
+    assert "is met for every" not in text
+
+
+def test_numbers_are_those_of_the_rows(out: Path) -> None:
+    numbers = json.loads((out / "numbers.json").read_text(encoding="utf-8"))
+    (row,) = (r for r in ROWS if r.part == "effects" and r.outcome == "burglary" and r.inference == "cluster")
+    entry = numbers["effects.burglary.att.interval"]
+    assert entry["raw"] == [row.conf_low, row.conf_high]
+    assert entry["source"] == row.analysis
+    assert entry["text"] in (out / "report.html").read_text(encoding="utf-8")
+    assert numbers["fact.areas"]["source"] == "published: popay2023"
+
+
+def test_unknown_names_in_a_header_are_refused_with_choices(manuscript: Path) -> None:
+    path = manuscript / "exhibits" / "programme.md.j2"
+    good = path.read_text(encoding="utf-8")
+    for before, after, said in (
+        ('part = "programme"', 'part = "programe"', "no part 'programe'.*Did you mean 'programme'"),
+        ("{ part =", "{ prat =", "no column 'prat'"),
+        ('value = "level"', 'value = "levle"', r"columns\[0\] \(Wave\).value: no value 'levle'.*Did you mean 'level'"),
+        ('term = "lsoas"', 'term = "lsoa"', "column 'LSOAs' wants term 'lsoa'.*Did you mean 'lsoas'"),
+        ('format = "count"', 'format = "cuont"', "no format 'cuont'"),
+        ("total =", "totla =", "totla.*Did you mean 'total'"),
+        ("{{ table }}", "{{ tabel }}", r"exhibits/programme.md.j2: line \d+: 'tabel' is undefined"),
+        ("+++\n", "", "no header"),
+    ):
+        path.write_text(good.replace(before, after), encoding="utf-8")
+        with pytest.raises(StudyError, match=said) as e:
+            exhibits.render(ROWS, PLAN, fake_rows.RUN, manuscript.parent / "out", manuscript)
+        assert "programme.md.j2" in str(e.value)
+
+
+def test_a_cell_never_chooses_between_rows(manuscript: Path) -> None:
+    path = manuscript / "exhibits" / "programme.md.j2"
+    path.write_text(path.read_text(encoding="utf-8").replace('lines = ["level"]', 'lines = ["part"]'), encoding="utf-8")
+    with pytest.raises(StudyError, match="rows fit one cell, among them programme/all"):
+        exhibits.render(ROWS, PLAN, fake_rows.RUN, manuscript.parent / "out", manuscript, only=["programme"])
+
+
+def test_an_exhibit_is_one_file_and_its_name(manuscript: Path, tmp_path: Path) -> None:
+    readme = (MANUSCRIPT / "README.md").read_text(encoding="utf-8")
+    example = re.search(r"```\n(.*?)```", readme, re.DOTALL)
+    assert example
+    text = re.sub(r"^   ", "", example[1], flags=re.MULTILINE)
+    (manuscript / "exhibits" / "crime.md.j2").write_text(text, encoding="utf-8")
+    plan = replace(PLAN, exhibits=(*PLAN.exhibits, "crime"))
+    exhibits.render(ROWS, plan, fake_rows.RUN, tmp_path / "out", manuscript)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Further exhibits" in page
+    assert "Effects on crime" in page
+
+
+def test_what_is_missing_says_how_to_get_it(tmp_path: Path) -> None:
+    lacking = replace(fake_rows.RUN, lacks={"survey": "apply to the data owner"})
+    why = "No survey in this tier: 100% of it is *elsewhere* & <closed>."
+    survey = {o.name for o in PLAN.outcomes.values() if o.table == "survey"}
+
+    def without(row: Row) -> Row:
+        gone = (row.part == "overlap" or row.outcome in survey) and row.part != "balance"
+        hidden = replace(row, estimate=None, p_value=None, conf_low=None, conf_high=None, level="", period=None)
+        return replace(hidden, term="", status="inapplicable", reason=why) if gone else row
+
+    rows = tuple(dict.fromkeys(without(r) for r in ROWS))
+    text = str(Text(report(tmp_path, rows, lacking)))
+    assert text.count(why) > 2
+    assert "Overlap: the propensity score before and after matching is not available in this run" in text
+    assert not (tmp_path / "figures" / "overlap.svg").exists()
+    table = (tmp_path / "tables" / "main_effects.md").read_text(encoding="utf-8")
+    assert "High anxiety" in table  # the line stays, with its reason as a footnote
+    assert "n/a (a)" in table
+
+
+def test_nothing_at_all_still_makes_a_report(tmp_path: Path) -> None:
+    text = str(Text(report(tmp_path, rows=())))
+    assert "No effect could be estimated" in text
+    assert "is not available in this run" in text
+
+
+def test_special_characters_are_literal_in_every_format(out: Path, tmp_path: Path) -> None:
+    steps = {e: (out / "tables" / f"flow.{e}").read_text(encoding="utf-8") for e in ("md", "tex", "html", "csv")}
+    assert r"\& more" in steps["tex"]
+    assert "&amp; more" in steps["html"]
+    assert "& more" in steps["md"]
+    assert (
+        "Fake note: 7 areas & 3 *stars* _under_ <b>."
+        in Text((out / "report.html").read_text(encoding="utf-8")).__str__()
+    )
+    nasty = 'a\\b {c} $d$ 50% #e _f_ ~g ^h <i> |j| "k" *l* [m] −1'
+    assert markup.latex(nasty).count("\\") >= 14
+    rendered = "".join(markup.html(p) for p in markup.parse(markup.markdown(nasty)))
+    assert "<em>" not in rendered
+    assert "&lt;i&gt;" in rendered
+    assert markup.typst(nasty).startswith('#"a\\\\b {c}')
+
+
+def test_svg_names_are_each_figure_s_own(out: Path) -> None:
+    page = (out / "report.html").read_text(encoding="utf-8")
+    names = re.findall(r'\bid="([^"]+)"', page)
+    assert len(names) == len(set(names))
+    targets = set(re.findall(r'href="#([^"]+)"', page)) | set(re.findall(r"url\(#([^)]+)\)", page))
+    assert targets <= set(names)
+
+
+def test_page_asks_nothing_of_any_host(out: Path) -> None:
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert not re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?!data:)', page)
+
+
+def test_numbers_in_words() -> None:
+    assert wording.number(-0.0004, 3) == "0.000"
+    assert wording.number(-1234.5, 1) == "−1,234.5"
+    assert [wording.p_value(p) for p in (0.0004, 0.0123, 0.9999)] == ["<0.001", "0.012", ">0.999"]
+    assert wording.plain(0.1) == "0.1"
+    assert wording.percent(0.95) == "95%"
