@@ -16,3 +16,23 @@ def real_data() -> Path:
     if not path.is_dir():
         pytest.skip("no real data: set BIGLOCAL_REAL_DATA to its folder (data-raw/README.md says what goes in)")
     return path
+
+
+@pytest.fixture(scope="session")
+def small_tier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a lab would have it: three regions of the synthetic tier, in the table contract of the secure tier."""
+    from biglocal.data.load import load
+
+    tier = load("synthetic", seed=5)
+    areas = tier.table("areas")
+    areas = areas[areas["region"].isin(["North East", "East Midlands", "South West"])]
+    here, ids = set(areas["lsoa11"]), set(areas["area_id"].dropna())
+    folder = tmp_path_factory.mktemp("lab")
+    areas.to_parquet(folder / "areas.parquet")
+    programme = tier.table("programme")
+    programme[programme["area_id"].isin(ids)].to_parquet(folder / "programme.parquet")
+    for name in ("area_panel", "survey"):
+        table = tier.table(name)
+        table[table["lsoa11"].isin(here)].to_parquet(folder / f"{name}.parquet")
+    tier.table("truth").to_csv(folder / "truth.csv", index=False)
+    return folder

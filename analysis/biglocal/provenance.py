@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any
 from biglocal import results
 from biglocal.model import Analysis, Run, Study, Tolerance, VerifyError
 from biglocal.results import Row, digest
-from biglocal.study import HERE, ROOT
+from biglocal.study import HERE, ROOT, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from biglocal.data.load import Tier
 
 LIBRARIES = ("linearmodels", "matplotlib", "numpy", "pandas", "pyarrow", "pyfixest", "scipy", "statsmodels", "typst")
@@ -56,14 +54,14 @@ def code(*files: str) -> str:
     return digest(*(part for f in files for part in (f, (HERE / f).read_bytes())))
 
 
-def of_analysis(study: Study, tier: Tier, analysis: Analysis, tables: Iterable[str], draws: int) -> str:
+def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str:
     """Digest of one analysis: its settings, its data, its estimator's code, and the lock."""
     used: dict[str, Any] = {
         "analysis": asdict(analysis),
         "policy": asdict(study.policy),
         "seed": study.seed,
         "tier": tier.name,
-        "data": {t: tier.digest(t) for t in tables},
+        "data": {t: tier.digest(t) for t in tables(study, analysis)},
         "draws": draws if analysis.inference == "wild_bootstrap" else None,
     }
     files = [*SHARED, f"estimators/{analysis.estimator}.py"]
@@ -84,7 +82,9 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, tables: Iterable[s
 # --- the record of a run ----------------------------------------------------------------------------------
 
 
-def record(run: Run, study_text: bytes, rows_text: str, draws: int, files: Sequence[Path], out: Path) -> str:
+def record(
+    run: Run, study_text: bytes, rows_text: str, draws: str, rendered_from: str, files: Sequence[Path], out: Path
+) -> str:
     """provenance.json: what went in and what came out, by sha256. No clock, no path outside `out`."""
     return (
         json.dumps(
@@ -102,6 +102,7 @@ def record(run: Run, study_text: bytes, rows_text: str, draws: int, files: Seque
                 "lacks": run.lacks,
                 "versions": run.versions,
                 "results": digest(rows_text),
+                "rendered_from": rendered_from,
                 "outputs": {p.relative_to(out).as_posix(): digest(p.read_bytes()) for p in sorted(files)},
             },
             indent=1,
@@ -111,13 +112,19 @@ def record(run: Run, study_text: bytes, rows_text: str, draws: int, files: Seque
     )
 
 
+def last(out: Path) -> dict[str, Any]:
+    """The record of the run before, empty where there is none that can be read."""
+    try:
+        found = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def notes(out: Path, digests: dict[str, str]) -> tuple[str, ...] | None:
     """The notes that the last run took of the same data; None where there is no such record."""
-    try:
-        last = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
-        return tuple(last["notes"]) if last["data"] == digests else None
-    except (OSError, ValueError, KeyError):
-        return None
+    record = last(out)
+    return tuple(record["notes"]) if record.get("data") == digests and "notes" in record else None
 
 
 def altered(out: Path) -> tuple[str, ...]:

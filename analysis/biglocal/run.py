@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from biglocal import provenance, results
 from biglocal.data import load as data_load
 from biglocal.data.load import Tier
-from biglocal.model import Analysis, Fit, Inapplicable, Run, Study, StudyError, Term
+from biglocal.model import Analysis, DataError, Fit, Inapplicable, Run, Study, StudyError, Term
 from biglocal.results import COLUMNS, Row
-from biglocal.study import MANUSCRIPT, PATH, ROOT, expand
+from biglocal.study import MANUSCRIPT, PATH, ROOT, expand, tables
 from biglocal.study import load as load_study
 
 if TYPE_CHECKING:
@@ -70,15 +70,16 @@ def reproduce(
     out = outputs / tier.name
     plan = expand(study)
     count = study.policy.draws_full if draws == "full" else study.policy.draws_quick
-    digests = {a.id: _digest(study, tier, a, count) for a in plan}
+    digests = {a.id: provenance.of_analysis(study, tier, a, count) for a in plan}
     wanted, shown = choose(study, plan, only, manuscript)
 
     kept = _kept(out, digests)
     todo = [a for a in wanted if a.id not in kept]
     if todo:
         kept |= _estimate(study, tier, todo, digests, out, count, jobs, progress, say)
-    rows = adjust([row for a in plan for row in kept.get(a.id, ())], study)
-    text = results.dumps(rows)
+    # through text first: rows kept from a file and rows just made must lead to the same last digit
+    rows = results.loads(results.dumps(row for a in plan for row in kept.get(a.id, ())), "results.csv")
+    text = results.dumps(adjust(rows, study))
     _write_if_new(out / "results.csv", text)
     (out / JOURNAL).unlink(missing_ok=True)
 
@@ -87,7 +88,7 @@ def reproduce(
     notes = tier.notes() if todo else provenance.notes(out, tier.digests)
     run = Run(tier.name, tier.banner, tier.lacks, tier.notes() if notes is None else notes, tier.digests,
               provenance.versions())  # fmt: skip
-    rows = results.loads(text, "results.csv")  # as a reader of the file sees them, to the last digit
+    rows = results.loads(text, "results.csv")
     written: tuple[Path, ...] = ()
     if only:
         written = exhibits.render(rows, study, run, out, manuscript, only=shown) if shown else ()
@@ -95,16 +96,14 @@ def reproduce(
         say("rendering the report")
         written = exhibits.render(rows, study, run, out, manuscript)
         written = (*written, out / "results.csv", *_extras(out, tier))
-        record = provenance.record(run, study_path.read_bytes(), text, count, written, out)
         key = _render_key(text, run, study_path, manuscript, count)
-        results.write_text(out / RENDERED, key + "\n")
+        record = provenance.record(run, study_path.read_bytes(), text, draws, key, written, out)
         results.write_text(out / "provenance.json", record)
     bad = sum(1 for a in plan if all(r.status != "ok" for r in kept.get(a.id, ())) and a.id in kept)
     return Done(out, len(todo), len(wanted) - len(todo), written, bad)
 
 
 JOURNAL = "results.journal.csv"
-RENDERED = ".rendered"
 
 
 def choose(
@@ -136,15 +135,6 @@ def choose(
     return [a for a in plan if a.id in ids], frozenset(shown)
 
 
-def _digest(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str:
-    tables: tuple[str, ...]
-    if analysis.outcome in study.outcomes:
-        tables = ("areas", "programme", "truth", study.outcomes[analysis.outcome].table)
-    else:
-        tables = ("areas", "programme")
-    return provenance.of_analysis(study, tier, analysis, tables, draws)
-
-
 def _kept(out: Path, digests: dict[str, str]) -> dict[str, tuple[Row, ...]]:
     """Rows that still hold, by analysis: from the last table, and from the journal of a run that was killed."""
     journal = results.read(out / JOURNAL, torn=True)
@@ -162,8 +152,6 @@ def _kept(out: Path, digests: dict[str, str]) -> dict[str, tuple[Row, ...]]:
 
 
 def _table(out: Path) -> tuple[Row, ...]:
-    from biglocal.model import DataError
-
     try:
         return results.read(out / "results.csv")
     except DataError:
@@ -184,11 +172,13 @@ def _estimate(
     """Draw, estimate and infer; journal each analysis as it comes."""
     from threadpoolctl import threadpool_limits
 
-    from biglocal.sample import Draw
+    from biglocal import sample
 
-    draw = Draw(study, tier)
+    draw = sample.Draw(study, tier)
     with threadpool_limits(1):  # sums in one order: the same bytes on any number of cores
         say(f"reading the {tier.name} tier")
+        for table in sorted({t for a in todo for t in tables(study, a) if tier.has(t)}):
+            tier.table(table)
         _check_levels(draw, todo)
         groups = [list(g) for _, g in itertools.groupby(todo, key=lambda a: replace(a, id="", inference=""))]
         say(f"estimating {len(todo)} analyses")
@@ -403,7 +393,7 @@ def _render_key(text: str, run: Run, study_path: Path, manuscript: Path, draws: 
     """Everything the report is made of besides the libraries: rows, run, study, templates, rendering code."""
     files = sorted(p for p in manuscript.rglob("*") if p.is_file())
     sources = [ROOT / "data-raw" / n for n in ("published.toml", "sources.toml")]
-    rendering = sorted(p for p in provenance.HERE.glob("*.py") if p.stem in ("exhibits", "figures", "results"))
+    rendering = sorted(provenance.HERE.glob("*.py"))
     parts: list[str | bytes] = [text, repr(run), str(draws), study_path.read_bytes()]
     for p in (*files, *(s for s in sources if s.exists()), *rendering):
         parts += [p.name, p.read_bytes()]
@@ -412,15 +402,9 @@ def _render_key(text: str, run: Run, study_path: Path, manuscript: Path, draws: 
 
 def _stale(out: Path, text: str, run: Run, study_path: Path, manuscript: Path, draws: int) -> bool:
     """Whether the report must be rendered: something it is made of changed, or an output is not what was written."""
-    mark = out / RENDERED
-    if not mark.exists() or mark.read_text().strip() != _render_key(text, run, study_path, manuscript, draws):
+    if provenance.last(out).get("rendered_from") != _render_key(text, run, study_path, manuscript, draws):
         return True
-    from biglocal.model import VerifyError
-
-    try:
-        return bool(provenance.altered(out))
-    except VerifyError:
-        return True
+    return bool(provenance.altered(out))
 
 
 def _extras(out: Path, tier: Tier) -> tuple[Path, ...]:

@@ -30,16 +30,6 @@ from biglocal.model import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TABLES_OF = {"programme": ("areas", "programme"), "flow": ("areas",), "balance": ("areas",), "overlap": ("areas",)}
-
-
-def tables(study: Study, analysis: Analysis) -> tuple[str, ...]:
-    """The tables an analysis is drawn from: what its digest depends on."""
-    if analysis.part in TABLES_OF:
-        return TABLES_OF[analysis.part]
-    return ("areas", "programme", "truth", study.outcomes[analysis.outcome].table)
-
-
 @dataclass(frozen=True, slots=True)
 class Draw:
     """Draws samples of one study from one tier; keeps each comparison's matching for the run."""
@@ -56,7 +46,7 @@ class Draw:
         """
         if analysis.part == "programme":
             return self._programme()
-        if analysis.part in TABLES_OF:
+        if analysis.outcome not in self.study.outcomes:
             return self._cross_section(analysis)
         return self._over_time(analysis)
 

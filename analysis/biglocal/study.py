@@ -76,6 +76,13 @@ def expand(study: Study) -> tuple[Analysis, ...]:
     return tuple(out.values())
 
 
+def tables(study: Study, analysis: Analysis) -> tuple[str, ...]:
+    """The tables an analysis is drawn from: what its digest depends on, and what is read before it runs."""
+    if analysis.outcome in study.outcomes:
+        return ("areas", "programme", "truth", study.outcomes[analysis.outcome].table)
+    return ("areas", "programme")
+
+
 def _sentence(file: str, error: ValidationError) -> str:
     first = error.errors()[0]
     at = ".".join(str(part) for part in first["loc"])

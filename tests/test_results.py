@@ -1,0 +1,107 @@
+"""The one table: what is written is what is read, and what is not a results table is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from biglocal import inference, provenance, results
+from biglocal.model import DataError, Tolerance
+from biglocal.results import Row
+
+ROW = Row(
+    "effects/a", "d", "effects", "a", "all", "", "nearest", "start", "twfe", "cluster", "att", None, -0.5, 0.2, 99.0,
+    -2.5, 0.014, 0.028, -0.9, -0.1, 0.95, "points", 1000, 100, 20, 50, "ok", "", "synthetic",
+)  # fmt: skip
+TOLERANCE = Tolerance(relative=1e-6, absolute=1e-8, std_errors=1e-4)
+
+
+@given(
+    st.builds(
+        lambda e, p, r: replace(ROW, estimate=e, period=p, reason=r),
+        st.none() | st.floats(-1e300, 1e300),
+        st.none() | st.integers(-99, 2100),
+        st.text(st.characters(blacklist_categories=("Cs", "Cc"))),
+    )
+)
+def test_written_and_read(row: Row) -> None:
+    (back,) = results.loads(results.dumps([row]), "x.csv")
+    assert (back.period, back.reason) == (row.period, row.reason)
+    if row.estimate is None:
+        assert back.estimate is None
+    else:
+        assert back.estimate == pytest.approx(row.estimate, rel=1e-9)
+    assert results.dumps([back]) == results.dumps([row])
+
+
+def test_a_torn_last_line_is_dropped_only_where_that_is_asked() -> None:
+    text = results.dumps([ROW, replace(ROW, analysis="effects/b")])
+    assert len(results.loads(text[:-20], "j.csv", torn=True)) == 1
+    with pytest.raises(DataError, match="line 3"):
+        results.loads(text[:-20], "j.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "not a results table"),
+        (results.dumps([ROW]).replace("-0.5", "minus", 1), "line 2, column estimate: 'minus'"),
+        ("", "not a results table"),
+    ],
+)
+def test_refused(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        results.loads(text, "results.csv")
+
+
+def test_select() -> None:
+    rows = (ROW, replace(ROW, outcome="b"), replace(ROW, outcome="c"))
+    assert [r.outcome for r in results.select(rows, outcome=["a", "c"], term="att")] == ["a", "c"]
+    with pytest.raises(KeyError, match="no column 'outcom'"):
+        results.select(rows, outcom="a")
+
+
+def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.csv"
+    results.write_text(path, "old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        results.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.csv"]
+
+
+def test_compare_says_which_cell_and_by_how_much() -> None:
+    assert provenance.compare([ROW], [ROW], TOLERANCE, 0.05) == ()
+    assert provenance.compare([replace(ROW, estimate=-0.5 + 1e-5)], [ROW], TOLERANCE, 0.05) == ()
+    (one,) = provenance.compare([replace(ROW, estimate=-0.3)], [ROW], TOLERANCE, 0.05)
+    assert one == "effects/a att: estimate is -0.3, reference -0.5, 1 standard errors apart"
+    (two,) = provenance.compare([replace(ROW, n_obs=999)], [ROW], TOLERANCE, 0.05)
+    assert two == "effects/a att: n_obs is 999, reference 1000"
+    (three,) = provenance.compare([], [ROW], TOLERANCE, 0.05)
+    assert "missing from the outputs" in three
+    (four,) = provenance.compare([replace(ROW, status="inapplicable")], [ROW], TOLERANCE, 0.05)
+    assert "status is 'inapplicable'" in four
+
+
+def test_sign_and_significance_may_not_flip_within_any_tolerance() -> None:
+    wide = Tolerance(relative=10, absolute=10, std_errors=10)
+    assert "changes sign" in provenance.compare([replace(ROW, estimate=0.5)], [ROW], wide, 0.05)[0]
+    assert "crosses 0.05" in provenance.compare([replace(ROW, p_value=0.06)], [ROW], wide, 0.05)[0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_adjusted_p_values_keep_order_and_never_fall(p: list[float]) -> None:
+    for method in ("holm", "fdr_bh"):
+        adjusted = inference.adjust(p, method)
+        assert all(a >= b - 1e-12 and a <= 1 for a, b in zip(adjusted, p, strict=True))
+        order = sorted(range(len(p)), key=lambda i: p[i])
+        assert all(adjusted[i] <= adjusted[j] + 1e-12 for i, j in zip(order, order[1:], strict=False))

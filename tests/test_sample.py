@@ -1,0 +1,153 @@
+"""Who is in a sample, with which weight, level and start: on a small tier, against what the tables say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from biglocal import study as studies
+from biglocal.data.load import Tier, load
+from biglocal.model import Analysis, DataError, Inapplicable, Study, Subgroup
+from biglocal.sample import Draw, classify
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return studies.load()
+
+
+@pytest.fixture(scope="module")
+def tier(small_tier: Path) -> Tier:
+    return load("secure", data=small_tier)
+
+
+@pytest.fixture(scope="module")
+def draw(study: Study, tier: Tier) -> Draw:
+    return Draw(study, tier)
+
+
+def analysis(outcome: str, subgroup: str = "all", treatment: str = "common_start", comparison: str = "nearest") -> Analysis:
+    return Analysis("id", "effects", outcome, subgroup, comparison, "twfe", "cluster", treatment)
+
+
+def test_panel(draw: Draw, tier: Tier, study: Study) -> None:
+    sample = draw.sample(analysis("samhi"))
+    f = sample.frame
+    cells, _ = draw.matched("nearest")
+    inside = cells[cells["weight"] > 0]
+    assert f["unit"].nunique() <= len(inside)
+    assert not f[["unit", "time"]].duplicated().any()
+    assert set(f["first_treated"].dropna()) == {2015.0}
+    assert (f["d"] == ((f["treated"] == 1) & (f["time"] >= 2015))).all()
+    # each set's comparison LSOAs weigh as much as its treated one
+    by_set = inside[inside["treated"] == 0].groupby("set_lsoa")["weight"].sum()
+    np.testing.assert_allclose(by_set, 1)
+    # the outcome is the table's
+    panel = tier.table("area_panel").set_index(["lsoa11", "year"])["samhi"]
+    row = f.iloc[len(f) // 2]
+    lsoa = inside["lsoa11"].iloc[int(row["unit"])]
+    assert row["y"] == panel[lsoa, int(row["time"])]
+
+
+def test_order_of_rows_in_the_tables_changes_nothing(draw: Draw, tier: Tier, study: Study) -> None:
+    shuffled = replace(tier, _kept={n: tier.table(n).sample(frac=1, random_state=3) for n in tier.digests})
+    for outcome in ("samhi", "high_anxiety"):
+        one = draw.sample(analysis(outcome)).frame
+        pd.testing.assert_frame_equal(one, Draw(study, shuffled).sample(analysis(outcome)).frame)
+
+
+def test_clusters_are_the_units_of_assignment(draw: Draw) -> None:
+    cells, _ = draw.matched("nearest")
+    inside = cells[cells["weight"] > 0]
+    treated = inside[inside["treated"] == 1]
+    assert (treated["cluster"] == treated["area_id"].astype(str)).all()
+    of_set = treated.set_index("lsoa11")["cluster"]
+    control = inside[inside["treated"] == 0]
+    assert (control["cluster"].to_numpy() == of_set.reindex(control["set_lsoa"]).to_numpy()).all()
+    pool, _ = draw.matched("pool")
+    control = pool[pool["treated"] == 0]
+    assert (control["cluster"] == control["msoa11"].astype(str)).all()
+
+
+def test_flow_only_loses(draw: Draw) -> None:
+    _, steps = draw.matched("nearest")
+    for a, b in zip(steps, steps[1:], strict=False):
+        assert b.treated <= a.treated
+        assert b.control <= a.control
+        assert b.areas <= a.areas
+    assert steps[0].treated + steps[0].control == len(draw.tier.table("areas"))
+
+
+def test_nobody_near_a_treated_lsoa_is_a_comparison(draw: Draw) -> None:
+    cells, _ = draw.matched("nearest")
+    used = cells[cells["weight"] > 0]
+    treated = draw.tier.table("areas")
+    treated = treated[treated["share"] >= 0.5]
+    assert not set(used.loc[used["treated"] == 0, "msoa11"]) & set(treated["msoa11"])
+    assert not used.loc[used["treated"] == 0, "area_id"].notna().any()
+
+
+def test_survey_takes_codes_as_missing_and_high_as_six_or_more(draw: Draw, tier: Tier) -> None:
+    f = draw.sample(analysis("high_anxiety")).frame
+    assert set(f["y"].unique()) == {0.0, 100.0}
+    survey = tier.table("survey")
+    cells, _ = draw.matched("nearest")
+    inside = set(cells.loc[cells["weight"] > 0, "lsoa11"])
+    raw = survey[survey["lsoa11"].isin(inside) & survey["anxiety"].between(0, 10)]
+    assert len(f) == len(raw)
+    assert f["y"].mean() == pytest.approx(100 * (raw["anxiety"] >= 6).mean())
+
+
+def test_matched_sets_stay_whole_in_a_subgroup(draw: Draw) -> None:
+    f = draw.sample(analysis("samhi", "progress")).frame
+    cells, _ = draw.matched("nearest")
+    inside = cells[cells["weight"] > 0].reset_index(drop=True)
+    level = f.drop_duplicates("unit").set_index("unit")["level"]
+    of = dict(zip(inside["lsoa11"], level.reindex(range(len(inside))), strict=True))
+    compared = 0
+    for unit, name in level.items():
+        head = of[inside["set_lsoa"].iloc[int(unit)]]
+        if pd.notna(head):  # the treated LSOA itself may have no values of the outcome
+            assert name == head
+            compared += 1
+    assert compared > 0.9 * len(level)
+
+
+def test_announcement_leaves_wave_one_without_a_period_before_and_says_so(draw: Draw, tier: Tier) -> None:
+    sample = draw.sample(analysis("samhi", treatment="announced"))
+    waves = tier.table("programme").set_index("area_id")["wave"]
+    cells, _ = draw.matched("nearest")
+    areas = cells[cells["weight"] > 0]["area_id"].iloc[sample.frame.loc[sample.frame["treated"] == 1, "unit"].unique()]
+    assert 1 not in set(waves.reindex(areas))
+    assert "No period before treatment, as Mental health (SAMHI) begins in 2011" in sample.caution
+    assert set(sample.frame["first_treated"].dropna()) == {2012.0, 2013.0}
+
+
+def test_an_empty_subgroup_is_refused_with_what_there_is(study: Study, tier: Tier) -> None:
+    wrong = replace(study.subgroups["rural"], column="region", levels=("urban", "London"), values={})
+    other = replace(study, subgroups={**study.subgroups, "rural": replace(wrong, levels=("North East", "London"))})
+    with pytest.raises(DataError, match=r"samhi/rural: no rows left in subgroup 'London' \(region has values .*North East"):
+        Draw(other, tier).sample(analysis("samhi", "rural"))
+
+
+def test_a_table_or_covariate_that_is_not_there_is_a_reason(study: Study, tier: Tier) -> None:
+    without = replace(tier, digests={k: v for k, v in tier.digests.items() if k != "survey"}, lacks={"survey": "ask the lab"})
+    with pytest.raises(Inapplicable, match="ask the lab"):
+        Draw(study, without).sample(analysis("high_anxiety"))
+    areas = tier.table("areas").assign(income=np.nan)
+    blank = replace(tier, _kept={**tier._kept, "areas": areas})
+    with pytest.raises(Inapplicable, match="nearest needs income, which the secure tier lacks"):
+        Draw(study, blank).sample(analysis("samhi"))
+
+
+def test_classify() -> None:
+    cut = Subgroup("age", "Age", "person", "age", ("young", "old"), cuts=(34,))
+    assert list(classify(cut, pd.Series([16, 34, 35, None]), pd.Series([0]))) == ["young", "young", "old", ""]
+    half = Subgroup("imd", "IMD", "lsoa", "imd", ("low", "high"), cuts_quantile=(0.5,))
+    assert list(classify(half, pd.Series([1.0, 9.0, 2.0]), pd.Series([1.0, 2.0, 3.0]))) == ["low", "high", "low"]
+    named = Subgroup("sex", "Sex", "person", "sex", ("women",), values={"women": ("female",)})
+    assert list(classify(named, pd.Series(["female", "male", None]), pd.Series([]))) == ["women", "", ""]

@@ -1,0 +1,80 @@
+"""study.toml is checked whole before anything runs; each refusal names the entry and the choices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from biglocal import inference, study
+from biglocal.model import Inference, StudyError
+
+TEXT = study.PATH.read_text(encoding="utf-8")
+
+
+def load(tmp_path: Path, old: str, new: str) -> None:
+    assert old in TEXT
+    path = tmp_path / "study.toml"
+    path.write_text(TEXT.replace(old, new, 1), encoding="utf-8")
+    study.load(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ('column = "samhi"', 'column = "samhy"', ("outcomes.samhi.column", "no column of table area_panel 'samhy'", "'samhi'")),
+        ('table = "area_panel"', 'table = "panel"', ("outcomes.samhi.table", "'area_panel'", "seen 'panel'")),
+        ('method = "nearest"', 'method = "nearst"', ("comparisons.nearest.method", "Did you mean 'nearest'")),
+        ('outcomes = ["high_anxiety", "samhi", "burglary"]', 'outcomes = ["samhi", "burglry"]', ("no outcome 'burglry'", "Did you mean 'burglary'")),
+        ('subgroups = ["progress", ', 'subgroups = ["progres", ', ("no subgroup 'progres'", "Did you mean 'progress'")),
+        ('treatments = ["announced", ', 'treatments = ["announce", ', ("no treatment 'announce'", "Did you mean 'announced'")),
+        ('estimators = ["twfe"]', 'estimators = ["twoway"]', ("no estimator 'twoway'", "twfe")),
+        ('comparisons = ["pool"]', 'comparisons = ["all"]', ("no comparison 'all'", "nearest")),
+        ('inference = ["cluster", "wild_bootstrap"]', 'inference = ["clustr"]', ("'cluster'", "seen 'clustr'")),
+        ('"main_effects", ', '"main_efects", ', ("no template in manuscript/exhibits 'main_efects'", "Did you mean")),
+        ("caliper = 0.2", "calipr = 0.2", ("comparisons.nearest.calipr", "no setting of this name", "Did you mean 'caliper'")),
+        ("caliper = 0.2", "caliper = -1", ("caliper", "not above 0")),
+        ("ratio = 5", "ratio = 0", ("ratio", "Give 1 or more")),
+        ('ratio = 5', 'ratio = "five"', ("comparisons.nearest.ratio", "seen 'five'")),
+        ("conf_level = 0.95", "conf_level = 95", ("conf_level", "between 0 and 1")),
+        ("conf_level = 0.95", "", ("policy.conf_level", "missing")),
+        ('exact = ["region"]', 'exact = ["regoin"]', ("exact", "Did you mean 'region'")),
+        ("last_year = 2020", "last_year = 2001", ("first_year 2011 comes after last_year 2001",)),
+        ("cuts = [34, 64]", "cuts = [34]", ("subgroups.age", "1 cuts make 2 levels, 3 are named")),
+        ("women = [", "wommen = [", ("no level 'wommen'", "Did you mean 'women'")),
+        ('main_treatment = "common_start"', 'main_treatment = "start"', ("main_treatment", "common_start")),
+        ("year = 2015", "", ("treatments.common_start", "Give a year")),
+        ('title = "', 'title = ', ("not valid TOML", "line 4")),
+        ('outcomes = ["high_anxiety"]', 'outcomes = ["samhi"]', ("subgroup gender is a property of persons", "samhi is not from the survey")),
+    ],
+)  # fmt: skip
+def test_refused(tmp_path: Path, old: str, new: str, parts: tuple[str, ...]) -> None:
+    with pytest.raises(StudyError) as e:
+        load(tmp_path, old, new)
+    for part in ("study.toml", *parts):
+        assert part in str(e.value), str(e.value)
+
+
+def test_a_subgroup_by_sets_needs_sets(tmp_path: Path) -> None:
+    block = '[[analyses]]\npart = "subgroups"\nestimators = ["twfe"]\ncomparisons = ["nearest"]'
+    with pytest.raises(StudyError, match="needs matched sets"):
+        load(tmp_path, block, block.replace("nearest", "pool"))
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="Run from a clone"):
+        study.load(tmp_path / "study.toml")
+
+
+def test_the_plan_has_each_analysis_once_and_every_part() -> None:
+    plan = study.expand(study.load())
+    assert len({a.id for a in plan}) == len(plan)
+    assert {a.part for a in plan} >= {"flow", "balance", "trends", "effects", "years", "subgroups"}
+    assert "effects/samhi/all/nearest/twfe/common_start/cluster" in {a.id for a in plan}
+
+
+def test_what_can_be_named_is_there() -> None:
+    assert set(get_args(Inference)) == {"none", "cluster", "wild_bootstrap"}
+    for name in get_args(Inference):
+        assert callable(inference.infer(name, 0.95, 99))
