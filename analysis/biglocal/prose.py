@@ -31,6 +31,7 @@ from biglocal.wording import (
     p_phrase,
     percent,
     plain,
+    unit_in_words,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -134,8 +135,8 @@ class Said:
 
     @property
     def unit(self) -> str:
-        """The unit of the estimate."""
-        return markup.markdown(self._row().unit)
+        """The unit of the estimate, as a sentence says it."""
+        return markup.markdown(unit_in_words(self._row().unit))
 
     @property
     def clear(self) -> bool:

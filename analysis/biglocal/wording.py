@@ -45,6 +45,11 @@ def level_unit(unit: str) -> str:
     return "%" if unit == "percentage points" else unit
 
 
+def unit_in_words(unit: str) -> str:
+    """The unit as a sentence says it after a number."""
+    return {"z-score": "standard deviations"}.get(unit, unit)
+
+
 def number(value: float, places: int) -> str:
     """Fixed decimals, thousands separated, true minus sign; what rounds to nought has no sign."""
     text = f"{abs(value):,.{places}f}"
