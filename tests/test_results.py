@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("os.replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         results.write_text(path, "new")
     assert path.read_text() == "old"
@@ -104,4 +105,4 @@ def test_adjusted_p_values_keep_order_and_never_fall(p: list[float]) -> None:
         adjusted = inference.adjust(p, method)
         assert all(a >= b - 1e-12 and a <= 1 for a, b in zip(adjusted, p, strict=True))
         order = sorted(range(len(p)), key=lambda i: p[i])
-        assert all(adjusted[i] <= adjusted[j] + 1e-12 for i, j in zip(order, order[1:], strict=False))
+        assert all(adjusted[i] <= adjusted[j] + 1e-12 for i, j in pairwise(order))

@@ -49,7 +49,9 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def cli(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "biglocal", *map(str, words)], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "biglocal", *map(str, words)], capture_output=True, text=True, check=False
+    )
 
 
 def test_everything_is_there(reproduced: Path) -> None:
@@ -103,7 +105,9 @@ def test_only_what_a_setting_touches_is_estimated_again(outputs: Path, small_tie
     path.write_text(text[:block] + text[block:].replace("last_year = 2019", "last_year = 2018", 1), encoding="utf-8")
     before = {r.analysis: r for r in results.read(outputs / "secure" / "results.csv")}
     done = run.reproduce("secure", data=small_tier, outputs=outputs, study_path=path)
-    moved = {r.analysis for r in results.read(outputs / "secure" / "results.csv") if before[r.analysis].digest != r.digest}
+    moved = {
+        r.analysis for r in results.read(outputs / "secure" / "results.csv") if before[r.analysis].digest != r.digest
+    }
     assert moved
     assert all("/violence/" in name for name in moved)
     assert done.estimated == len(moved)
@@ -120,10 +124,30 @@ def test_only_takes_an_analysis_a_pattern_or_an_exhibit(small_tier: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_two_workers_and_other_surroundings_give_the_same_bytes(reproduced: Path, small_tier: Path, tmp_path: Path) -> None:
-    env = {"PYTHONHASHSEED": "77", "TZ": "Asia/Kathmandu", "LC_ALL": "C", "OMP_NUM_THREADS": "2", "RAYON_NUM_THREADS": "1"}
+def test_two_workers_and_other_surroundings_give_the_same_bytes(
+    reproduced: Path, small_tier: Path, tmp_path: Path
+) -> None:
+    env = {
+        "PYTHONHASHSEED": "77",
+        "TZ": "Asia/Kathmandu",
+        "LC_ALL": "C",
+        "OMP_NUM_THREADS": "2",
+        "RAYON_NUM_THREADS": "1",
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "biglocal", "reproduce", "secure", "--data", small_tier, "--outputs", tmp_path, "--jobs", "2"],
+        [
+            sys.executable,
+            "-m",
+            "biglocal",
+            "reproduce",
+            "secure",
+            "--data",
+            small_tier,
+            "--outputs",
+            tmp_path,
+            "--jobs",
+            "2",
+        ],
         env={**os.environ, **env},
         capture_output=True,
         text=True,
@@ -305,6 +329,8 @@ def test_verify(
     assert "tables/balance.csv: changed after the run" in capsys.readouterr().err
 
 
-def test_verify_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_without_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert verified(tmp_path, tmp_path, monkeypatch) == 1
     assert "Run `biglocal reproduce secure` first" in capsys.readouterr().err

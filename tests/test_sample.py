@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,9 @@ def draw(study: Study, tier: Tier) -> Draw:
     return Draw(study, tier)
 
 
-def analysis(outcome: str, subgroup: str = "all", treatment: str = "common_start", comparison: str = "nearest") -> Analysis:
+def analysis(
+    outcome: str, subgroup: str = "all", treatment: str = "common_start", comparison: str = "nearest"
+) -> Analysis:
     return Analysis("id", "effects", outcome, subgroup, comparison, "twfe", "cluster", treatment)
 
 
@@ -75,7 +78,7 @@ def test_clusters_are_the_units_of_assignment(draw: Draw) -> None:
 
 def test_flow_only_loses(draw: Draw) -> None:
     _, steps = draw.matched("nearest")
-    for a, b in zip(steps, steps[1:], strict=False):
+    for a, b in pairwise(steps):
         assert b.treated <= a.treated
         assert b.control <= a.control
         assert b.areas <= a.areas
@@ -130,12 +133,16 @@ def test_announcement_leaves_wave_one_without_a_period_before_and_says_so(draw: 
 def test_an_empty_subgroup_is_refused_with_what_there_is(study: Study, tier: Tier) -> None:
     wrong = replace(study.subgroups["rural"], column="region", levels=("urban", "London"), values={})
     other = replace(study, subgroups={**study.subgroups, "rural": replace(wrong, levels=("North East", "London"))})
-    with pytest.raises(DataError, match=r"samhi/rural: no rows left in subgroup 'London' \(region has values .*North East"):
+    with pytest.raises(
+        DataError, match=r"samhi/rural: no rows left in subgroup 'London' \(region has values .*North East"
+    ):
         Draw(other, tier).sample(analysis("samhi", "rural"))
 
 
 def test_a_table_or_covariate_that_is_not_there_is_a_reason(study: Study, tier: Tier) -> None:
-    without = replace(tier, digests={k: v for k, v in tier.digests.items() if k != "survey"}, lacks={"survey": "ask the lab"})
+    without = replace(
+        tier, digests={k: v for k, v in tier.digests.items() if k != "survey"}, lacks={"survey": "ask the lab"}
+    )
     with pytest.raises(Inapplicable, match="ask the lab"):
         Draw(study, without).sample(analysis("high_anxiety"))
     areas = tier.table("areas").assign(income=np.nan)

@@ -293,10 +293,14 @@ class Run:
 class Estimator(Protocol):
     """A pure function from a sample to a fit."""
 
-    def __call__(self, sample: Sample) -> Fit: ...
+    def __call__(self, sample: Sample) -> Fit:
+        """Estimate; raises `Inapplicable` with a reason where the sample is not of its kind."""
+        ...
 
 
 class Infer(Protocol):
     """Completes a fit: p-values and intervals."""
 
-    def __call__(self, estimator: Estimator, sample: Sample, fit: Fit, rng: np.random.Generator) -> Fit: ...
+    def __call__(self, estimator: Estimator, sample: Sample, fit: Fit, rng: np.random.Generator) -> Fit:
+        """The fit with its terms completed; raises `Inapplicable` as an estimator does."""
+        ...

@@ -21,7 +21,7 @@ from biglocal.data import load as data_load
 from biglocal.data.load import Tier
 from biglocal.model import Analysis, DataError, Fit, Inapplicable, Run, Study, StudyError, Term
 from biglocal.results import COLUMNS, Row
-from biglocal.study import MANUSCRIPT, PATH, ROOT, expand, tables
+from biglocal.study import HERE, MANUSCRIPT, PATH, ROOT, expand, tables
 from biglocal.study import load as load_study
 
 if TYPE_CHECKING:
@@ -346,13 +346,14 @@ def _rows(study: Study, tier: Tier, analysis: Analysis, fit: Fit | str, digest: 
         yield row(None, "inapplicable", fit, (None, None, None, None))
         return
     steps = fit.facts.get("counts")
+    treated = [fit.n_treated if t.n_treated is None else t.n_treated for t in fit.terms]
+    small = [outcome is not None and n < study.policy.min_cell for n in treated]
     for i, term in enumerate(fit.terms):
-        n_treated = fit.n_treated if term.n_treated is None else term.n_treated
-        counts: tuple[int | None, ...] = (fit.n_obs, fit.n_units, n_treated, fit.n_clusters)
-        if steps:
-            counts = (fit.n_obs, *steps[i])
-        if outcome is not None and n_treated < study.policy.min_cell:
-            why = f"fewer than {study.policy.min_cell} treated units: not shown (policy.min_cell)."
+        # a test of the difference gives a hidden level away: it is hidden with it
+        hidden = small[i] or (term.name == "difference" and any(small))
+        counts = (fit.n_obs, fit.n_units, treated[i], fit.n_clusters) if not steps else (fit.n_obs, *steps[i])
+        if hidden:
+            why = f"Fewer than {study.policy.min_cell} treated units in a level: not shown (policy.min_cell)."
             yield row(term, "suppressed", why, (None, None, None, None))
         else:
             yield row(term, "ok", fit.caution, counts)
@@ -393,7 +394,7 @@ def _render_key(text: str, run: Run, study_path: Path, manuscript: Path, draws: 
     """Everything the report is made of besides the libraries: rows, run, study, templates, rendering code."""
     files = sorted(p for p in manuscript.rglob("*") if p.is_file())
     sources = [ROOT / "data-raw" / n for n in ("published.toml", "sources.toml")]
-    rendering = sorted(provenance.HERE.glob("*.py"))
+    rendering = sorted(HERE.glob("*.py"))
     parts: list[str | bytes] = [text, repr(run), str(draws), study_path.read_bytes()]
     for p in (*files, *(s for s in sources if s.exists()), *rendering):
         parts += [p.name, p.read_bytes()]

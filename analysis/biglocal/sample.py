@@ -30,6 +30,7 @@ from biglocal.model import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+
 @dataclass(frozen=True, slots=True)
 class Draw:
     """Draws samples of one study from one tier; keeps each comparison's matching for the run."""
@@ -129,10 +130,8 @@ class Draw:
         lsoa = frame["lsoa11"].to_numpy(dtype=object)
         area = frame["area_id"].astype(object).to_numpy()
         own = frame["msoa11"].astype(object).to_numpy()
-        if policy.cluster == "set":
-            cluster = np.where(has_set | t, area[of], own)
-        else:
-            cluster = np.where(t, area, own)
+        with_area = has_set | t if policy.cluster == "set" else t
+        cluster = np.where(with_area, area[of], own)
         frame = frame.assign(set_lsoa=lsoa[of], cluster=cluster.astype(str))
         w = frame["weight"] > 0
         m = t & w.to_numpy()
@@ -332,7 +331,7 @@ def classify(subgroup: Subgroup, values: pd.Series, reference: pd.Series) -> NDA
         return out
     plain = values.astype(object)
     for level in subgroup.levels:
-        wanted = subgroup.values.get(level, (level,))
+        wanted = dict(subgroup.values).get(level, (level,))
         out[plain.isin(list(wanted)).to_numpy()] = level
     return out
 
@@ -351,8 +350,9 @@ def _with_periods_before(sample: Sample, cells: pd.DataFrame, label: str) -> Sam
         areas = cells["area_id"].to_numpy(dtype=object)
         gone = set(areas[never_before.to_numpy()]) - set(areas[unit.index.difference(never_before).to_numpy()])
         reason = (
-            f"{reason} No period before treatment, as {label} begins in {int(frame['time'].min())}: {len(never_before)} "
-            f"treated LSOAs ({len(gone)} whole area{'' if len(gone) == 1 else 's'}) left, with the LSOAs matched to them."
+            f"{reason} No period before treatment, as {label} begins in {int(frame['time'].min())}: "
+            f"{len(never_before)} treated LSOAs ({len(gone)} whole area{'' if len(gone) == 1 else 's'}) left, "
+            f"with the LSOAs matched to them."
         ).strip()
     matched_to = cells["set_lsoa"].isin(set(cells["lsoa11"].to_numpy(dtype=object)[lost])).to_numpy()
     frame = frame[~matched_to[frame["unit"].to_numpy()]].reset_index(drop=True)

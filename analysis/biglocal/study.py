@@ -169,10 +169,10 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
         ):
             for name in names:
                 named(f"{at}.{kind}s", name, known, kind)
-        for g, o in itertools.product(block.subgroups, block.outcomes):
-            if g != "all" and study.subgroups[g].of == "person" and study.outcomes[o].table != "survey":
+        for g, name in itertools.product(block.subgroups, block.outcomes):
+            if g != "all" and study.subgroups[g].of == "person" and study.outcomes[name].table != "survey":
                 raise StudyError(
-                    f"{file}: {at}: subgroup {g} is a property of persons, outcome {o} is not from the survey. "
+                    f"{file}: {at}: subgroup {g} is a property of persons, outcome {name} is not from the survey. "
                     f"Put it in a block with survey outcomes only."
                 )
         for g, k in itertools.product(block.subgroups, block.comparisons):

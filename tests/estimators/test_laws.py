@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from panels import panel
 
 from biglocal.estimators import estimator
 from biglocal.model import Fit, Inapplicable, Sample
 from biglocal.study import modules
+from panels import panel
 
 PANEL = ("twfe", "event_study")  # regressions of an outcome over time
 DESCRIBE = ("means", "truth")  # they take the same samples

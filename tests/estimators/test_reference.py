@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from panels import panel, sample
-from reference_cases import case, data
 
 from biglocal import inference
 from biglocal.estimators import balance, event_study, twfe
 from biglocal.model import Fit, Sample
+from panels import panel, sample
+from reference_cases import case, data
 
 
 def finished(s: Sample, fit: Fit) -> Fit:

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_cases import case, data
 
 from biglocal.matching import nearest
 from biglocal.model import Inapplicable, Match
+from reference_cases import case, data
 
 LALONDE = ["age", "educ", "race", "married", "nodegree", "re74", "re75"]
 CASES = {

@@ -54,6 +54,7 @@ class Tier:
 
     @property
     def name(self) -> str:
+        """Its name: synthetic, open or secure."""
         return self.request.tier
 
     def notes(self) -> tuple[str, ...]:
@@ -65,6 +66,7 @@ class Tier:
         return self.digests.get(name, "")
 
     def has(self, name: str) -> bool:
+        """Whether the tier has table `name`."""
         return name in self.digests
 
     def table(self, name: str) -> pd.DataFrame:

@@ -134,7 +134,7 @@ TABLES: dict[str, Table] = {
                 low=0,
                 high=12,
                 blank=True,
-            ),  # fmt: skip
+            ),
             **{
                 name: Column("integer", f"Recorded {name.replace('_', ' ')}", unit="crimes", low=0, blank=True)
                 for name in CRIMES
@@ -148,7 +148,7 @@ TABLES: dict[str, Table] = {
                     blank=True,
                 )
                 for name in CRIMES
-            },  # fmt: skip
+            },
             **{
                 f"{name}_z": Column(
                     "number",
@@ -157,7 +157,7 @@ TABLES: dict[str, Table] = {
                     blank=True,
                 )
                 for name in CRIMES
-            },  # fmt: skip
+            },
         },
     ),
     "survey": Table(

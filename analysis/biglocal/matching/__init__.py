@@ -30,7 +30,9 @@ class Method(Protocol):
         ratio: int = 1,
         caliper: float | None = None,
         exact: Sequence[str] = (),
-    ) -> Match: ...
+    ) -> Match:
+        """Weights and sets for the rows of `frame`."""
+        ...
 
 
 def method(name: str) -> Method:
