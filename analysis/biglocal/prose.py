@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from biglocal import markup
+from biglocal.data.tables import TABLES
 from biglocal.figures import inline
 from biglocal.headers import choices, toml, words
 from biglocal.model import StudyError
@@ -31,6 +32,7 @@ from biglocal.wording import (
     p_phrase,
     percent,
     plain,
+    sentence,
     unit_in_words,
 )  # fmt: skip
 
@@ -53,7 +55,8 @@ class Said:
         self._press = press
         self.raw = row
         self.ok = row is not None and row.status == "ok" and (row.estimate is not None or row.p_value is not None)
-        self.reason = markup.markdown(reason or (row.reason if row else ""))
+        self.why = reason or (press.why(row) if row and row.status != "ok" else "")
+        self.reason = markup.markdown(self.why)
 
     def _row(self) -> Row:
         if self.raw is None:
@@ -219,13 +222,13 @@ class Press:
     def said(self, **wanted: object) -> tuple[Said, ...]:
         """Rows with a number, for prose; columns and values as in a header's `select`."""
         self.check_select(wanted, "rows(…)")
-        found = (Said(self, row, "") for row in self._ordered(select(self.rows, **wanted)))
+        found = (Said(self, row, "") for row in self.ordered(select(self.rows, **wanted)))
         return tuple(s for s in found if s.ok)
 
     def gone(self, **wanted: object) -> tuple[Said, ...]:
         """What has no number among the rows that fit, once for each outcome: `.label` and `.reason`."""
         self.check_select(wanted, "gone(…)")
-        rows = self._ordered(r for r in select(self.rows, **wanted) if r.status != "ok")
+        rows = self.ordered(r for r in select(self.rows, **wanted) if r.status != "ok")
         return tuple(Said(self, row, "") for row in {r.outcome: r for r in reversed(rows)}.values())[::-1]
 
     def one(self, **wanted: object) -> Said:
@@ -241,8 +244,17 @@ class Press:
         if good:
             return Said(self, good[0], "")
         loose = {k: v for k, v in wanted.items() if k not in ("term", "level", "period")}
-        reasons = [r.reason for r in rows or select(self.rows, **loose) if r.status != "ok" and r.reason]
-        return Said(self, rows[0] if rows else None, reasons[0] if reasons else f"no row has {words(wanted)}")
+        reasons = [self.why(r) for r in rows or select(self.rows, **loose) if r.status != "ok"]
+        return Said(
+            self, rows[0] if rows else None, reasons[0] if reasons else f"No row of this run has {words(wanted)}."
+        )
+
+    def why(self, row: Row) -> str:
+        """Why a row has no number, as a sentence; what many rows lack alike is said in the same words for all."""
+        for how in sorted(set(self.run.lacks.values()), key=lambda text: (-len(text), text)):
+            if how in row.reason:
+                return sentence(how)
+        return sentence(row.reason.removeprefix(f"{label(self.study, 'outcome', row.outcome)}: ") or row.status)
 
     def more(self) -> dict[str, Any]:
         """What else prose may call; a report adds its exhibits."""
@@ -323,7 +335,7 @@ class Press:
                 "level": percent(self.study.policy.conf_level), "treated": words.get(kind(self.run), "treated areas"),
                 "outcomes": self.outcomes,
                 "start": self.start, "versions": sorted(self.run.versions.items()), "number": self.own,
-                "lacks": [(markup.markdown(k), markup.markdown(v)) for k, v in sorted(self.run.lacks.items())],
+                "lacks": self.lacks(),
                 "notes": [markup.markdown(n) for n in self.run.notes], "known": self.known,
                 "cite": self.cite, "cited": self.cited,
             }  # fmt: skip
@@ -371,6 +383,16 @@ class Press:
         sources = self.published().get("sources", {}) | self.facts.get("sources", {})
         return tuple(markup.markdown(text) for text in sorted(sources[k] for k in self._cited))
 
+    def lacks(self) -> tuple[tuple[str, str], ...]:
+        """What of tables the run has is missing, with how to get it; columns lacking for one reason together."""
+        together: dict[str, list[str]] = {}
+        for what, how in sorted(self.run.lacks.items()):
+            if what not in TABLES:  # whole tables stand in the table of sources
+                together.setdefault(how, []).append(what)
+        return tuple(
+            (markup.markdown(", ".join(names)), markup.markdown(sentence(how))) for how, names in together.items()
+        )
+
     def known(self) -> tuple[dict[str, Any], ...]:
         """Estimates beside the known truth: dicts of `ours`, `truth` (Said), `off` (standard errors), `covers`."""
         out = []
@@ -410,7 +432,8 @@ class Press:
                 if column in known and one not in known[column]:
                     raise StudyError(f"{at}: no {column} '{one}' in study.toml. {choices(str(one), known[column])}")
 
-    def _ordered(self, rows: Iterable[Row]) -> list[Row]:
+    def ordered(self, rows: Iterable[Row]) -> list[Row]:
+        """Rows in the study's order of outcomes, subgroups and levels."""
         return sorted(
             rows,
             key=lambda r: tuple(

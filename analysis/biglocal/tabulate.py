@@ -31,6 +31,7 @@ from biglocal.wording import (
     number,
     order,
     outcome_of,
+    sentence,
 )
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _chosen(press: Press, header: Header, wanted: Mapping[str, Any]) -> list[Row
 
 def _missing(press: Press, rows: Sequence[Row], header: Header) -> tuple[str, ...]:
     """Why there is nothing to show, and how to get it."""
-    reasons = list(dict.fromkeys(r.reason for r in rows if r.reason))
+    reasons = list(dict.fromkeys(press.why(r) for r in rows if r.status != "ok"))
     about = {r.outcome for r in rows}
     wanted = {
         x
@@ -181,7 +182,7 @@ def _missing(press: Press, rows: Sequence[Row], header: Header) -> tuple[str, ..
         if o.name in about
         for x in (o.table, o.column, f"{o.table}.{o.column}")
     }
-    hints = [f"{k}: {v}" for k, v in sorted(press.run.lacks.items()) if not rows or k in wanted]
+    hints = [sentence(v) for k, v in sorted(press.run.lacks.items()) if not rows or k in wanted]
     if not reasons and not hints:
         reasons = [f"no row of results.csv has {words(header.select)}; add an analysis that makes it to study.toml"]
     return tuple(dict.fromkeys((*reasons, *hints)))
@@ -374,7 +375,7 @@ def _find(press: Press, template: Template, column: Column, rows: Sequence[Row],
         form = column.format or format_of(value)
         return _Found(FORMATS[form](raw, row), (raw,), caution=row.reason, row=row)
     near = fitting or select(rows, **{k: v for k, v in column.where.items() if k not in ("term", "level", "period")})
-    why = [r.reason or r.status for r in near if r.status != "ok"]
+    why = [press.why(r) for r in near if r.status != "ok"]
     blank = ("", "") if value == "interval" else ("",)
     if why:
         return _Found(NONE, blank, why=why[0])
@@ -461,6 +462,7 @@ def _run_lines(press: Press) -> list[dict[str, _Found]]:
     for name in sorted(names, key=lambda n: (list(TABLES).index(n) if n in TABLES else 99, n)):
         doc = TABLES[name].doc if name in TABLES else "File as it was read."
         digest, why = press.run.digests.get(name, ""), press.run.lacks.get(name, "")
+        why = sentence(why) if why else ""
         out.append(
             {
                 "table": _Found(name, (name,)),
@@ -522,7 +524,7 @@ def _beside(press: Press, entry: Mapping[str, Any], at: str) -> dict[str, _Found
     ours = press.one(**wanted)
     row = ours.raw
     if not ours.ok or row is None or row.estimate is None:
-        why = (row.reason if row else "") or f"No row of this run has {words(wanted)}"
+        why = press.why(row) if row and row.status != "ok" else f"No row of this run has {words(wanted)}."
         gone = _Found(NONE, ("",), why=why)
         return dict.fromkeys(("ours", "truth", "off", "covers", "difference", "verdict"), gone) | {
             "ours_interval": _Found(NONE, ("", ""), why=why)
@@ -550,7 +552,9 @@ def _truth_cells(press: Press, wanted: Mapping[str, Any], row: Row, places: int)
         part="truth", outcome=row.outcome, subgroup=wanted.get("subgroup", "all"), level=row.level, term="att"
     )
     if not truth.ok or truth.raw is None or truth.raw.estimate is None:
-        reason = (truth.raw.reason if truth.raw else "") or "The effect is not known in these data."
+        reason = (
+            press.why(truth.raw) if truth.raw and truth.raw.status != "ok" else "The effect is not known in these data."
+        )
         return dict.fromkeys(("truth", "off", "covers"), _Found(NONE, ("",), why=reason))
     off, covers = held(row, truth.raw)
     return {
@@ -570,12 +574,11 @@ def _figure(press: Press, template: Template) -> Figure | None:
         return None
     notes = [("", press.line(header.figure_note, template.file))] if header.figure_note else []
     gone: dict[str, list[str]] = {}
-    for row in rows:
-        if row.status != "ok":
-            what = label(press.study, "outcome", row.outcome) or row.analysis
-            more = f" ({label(press.study, 'subgroup', row.subgroup)})" if row.subgroup not in ("", "all") else ""
-            gone.setdefault(row.reason or row.status, []).append(what + more)
-    notes += [("", f"Not shown: {', '.join(dict.fromkeys(names))}: {why}") for why, names in gone.items()]
+    for row in press.ordered(r for r in rows if r.status != "ok"):
+        what = label(press.study, "outcome", row.outcome) or row.analysis
+        more = f" ({label(press.study, 'subgroup', row.subgroup).lower()})" if row.subgroup not in ("", "all") else ""
+        gone.setdefault(press.why(row), []).append(what + more)
+    notes += [("", f"Not shown: {', '.join(dict.fromkeys(names))}. {why}") for why, names in gone.items()]
     words = press.facts.get("words", {})
     canvas = figures.Canvas(shown, press.study, words.get(kind(press.run), "treated areas"))
     drawing = figures.draw(header.figure, canvas, banner(press.run), template.id)

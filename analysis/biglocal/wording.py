@@ -45,6 +45,12 @@ def level_unit(unit: str) -> str:
     return "%" if unit == "percentage points" else unit
 
 
+def sentence(text: str) -> str:
+    """A reason as a sentence of its own: a capital first, a full stop last."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
 def unit_in_words(unit: str) -> str:
     """The unit as a sentence says it after a number."""
     return {"z-score": "standard deviations"}.get(unit, unit)
