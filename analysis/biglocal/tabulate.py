@@ -524,7 +524,7 @@ def _beside(press: Press, entry: Mapping[str, Any], at: str) -> dict[str, _Found
     ours = press.one(**wanted)
     row = ours.raw
     if not ours.ok or row is None or row.estimate is None:
-        why = press.why(row) if row and row.status != "ok" else f"No row of this run has {words(wanted)}."
+        why = ours.why or "The row has no number."
         gone = _Found(NONE, ("",), why=why)
         return dict.fromkeys(("ours", "truth", "off", "covers", "difference", "verdict"), gone) | {
             "ours_interval": _Found(NONE, ("", ""), why=why)
@@ -552,9 +552,7 @@ def _truth_cells(press: Press, wanted: Mapping[str, Any], row: Row, places: int)
         part="truth", outcome=row.outcome, subgroup=wanted.get("subgroup", "all"), level=row.level, term="att"
     )
     if not truth.ok or truth.raw is None or truth.raw.estimate is None:
-        reason = (
-            press.why(truth.raw) if truth.raw and truth.raw.status != "ok" else "The effect is not known in these data."
-        )
+        reason = truth.why or "The effect is not known in these data."
         return dict.fromkeys(("truth", "off", "covers"), _Found(NONE, ("",), why=reason))
     off, covers = held(row, truth.raw)
     return {
