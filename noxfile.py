@@ -42,21 +42,21 @@ def _install(session: nox.Session, lock: str) -> None:
     session.install("--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
 
 
-@nox.session
+@nox.session(venv_location=".nox/run")
 def reproduce(session: nox.Session) -> None:
     """Data to report: `nox -s reproduce`, or `nox -s reproduce -- open --data DIR --treated FILE`."""
     _install(session, "run")
     session.run("biglocal", "reproduce", *session.posargs)
 
 
-@nox.session
+@nox.session(venv_location=".nox/run")
 def verify(session: nox.Session) -> None:
     """Compare outputs/ with the committed reference, cell by cell."""
     _install(session, "run")
     session.run("biglocal", "verify", *session.posargs)
 
 
-@nox.session
+@nox.session(venv_location=".nox/run")
 def plan(session: nox.Session) -> None:
     """Print the analyses that analysis/study.toml expands to."""
     _install(session, "run")

@@ -416,7 +416,7 @@ def subgroup_forest(canvas: Canvas) -> Figure:
             ax.errorbar(
                 [_value(row.estimate)], [y], xerr=_errors([row]), color=BLUE, marker="o", linestyle="none", markersize=4
             )
-            behind = row.n_treated if row.n_treated is not None else row.n_clusters
+            behind = row.n_treated_clusters if row.n_treated_clusters is not None else row.n_treated
             if behind is not None:
                 ax.text(
                     0.985, y, number(behind, 0), fontsize=6.2, va="center", ha="right", color="#555555",

@@ -256,6 +256,7 @@ class Term:
     conf_low: float = float("nan")
     conf_high: float = float("nan")
     n_treated: int | None = None
+    n_treated_clusters: int | None = None
     df_num: int | None = None
     tested: bool = True
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("linearmodels", "matplotlib", "numpy", "pandas", "pyarrow", "pyfixest", "scipy", "statsmodels", "typst")
 SHARED = (
-    "model.py", "sample.py", "inference.py", "results.py", "provenance.py", "run.py", "data/load.py", "data/tables.py",
+    "model.py", "sample.py", "inference/__init__.py",
+    "inference/cluster.py",
+    "inference/wild.py", "results.py", "provenance.py", "run.py", "data/load.py", "data/tables.py",
     "matching/__init__.py", "estimators/__init__.py", "estimators/_fixest.py",
 )  # fmt: skip
 
@@ -155,7 +157,7 @@ NUMBERS = (
     "estimate", "std_error", "df", "statistic", "p_value", "p_adjusted", "conf_low", "conf_high", "conf_level",
 )  # fmt: skip
 EXACT = ("part", "outcome", "subgroup", "comparison", "treatment", "estimator", "inference", "unit", "n_obs", "n_units",
-         "n_treated", "n_clusters", "status", "reason", "tier", "df_num")  # fmt: skip
+         "n_treated", "n_clusters", "status", "reason", "tier", "df_num", "n_treated_clusters")  # fmt: skip
 
 
 def compare(seen: Sequence[Row], expected: Sequence[Row], tolerance: Tolerance, alpha: float) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ rendering and a second run, in which nothing is estimated, start at once.
 
 Parts and their terms (what exhibits may ask for):
 
-programme   subgroup = wave (`wave 1` ...): areas, lsoas, residents (estimate is the count)
+programme   level = wave (`wave 1` ...): areas, lsoas, residents (estimate is the count)
 flow        comparison; term = step in words, period = its order; estimate = n_treated;
             n_treated = treated LSOAs, n_units = treated and comparison LSOAs, n_clusters = Big Local areas
 balance     outcome = covariate; comparison: mean_treated, mean_control_unmatched, mean_control_matched,
@@ -19,7 +19,7 @@ effects     outcome: att, by inference `cluster` (std_error, df, statistic, p_va
             `wild_bootstrap` (p_value, interval)
 truth       outcome, subgroup: att (level in subgroup), and att_year with period = year: the known effect in the sample
 years       outcome: event_time with period = years since start (-1 is the base: estimate 0, no error);
-            leads (joint test: statistic, df, p_value); for a common start, caution says which year is 0
+            leads (joint test: statistic, df_num, df, p_value); year 0 is the treatment's start
 subgroups   outcome; subgroup = `progress`: att with level in `level`; difference (joint test of equal effects:
             statistic, df, p_value), and for two levels its size (estimate, std_error)
 robustness  outcome, comparison, treatment: att
@@ -72,6 +72,7 @@ class Row:
     reason: str
     tier: str
     df_num: int | None = None  # joint tests: the number of restrictions; `df` is then the denominator's
+    n_treated_clusters: int | None = None  # Big Local areas behind the term
 
 
 COLUMNS = tuple(f.name for f in fields(Row))

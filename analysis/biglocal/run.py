@@ -340,6 +340,7 @@ def _rows(study: Study, tier: Tier, analysis: Analysis, fit: Fit | str, digest: 
             reason=reason,
             tier=tier.name,
             df_num=t.df_num,
+            n_treated_clusters=None if hidden else t.n_treated_clusters,
         )
 
     if isinstance(fit, str):

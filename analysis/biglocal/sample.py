@@ -14,6 +14,7 @@ import pandas as pd
 
 from biglocal import matching
 from biglocal.data.load import Tier
+from biglocal.data.tables import TABLES
 from biglocal.model import (
     Analysis,
     Comparison,
@@ -102,8 +103,8 @@ class Draw:
             )
         cut = float(frame[comparison.pool_column].quantile(comparison.pool_quantile))
         keep(
-            f"less untreated LSOAs outside the pool ({comparison.pool_column} below its quantile "
-            f"{comparison.pool_quantile:g} or unknown)",
+            f"less untreated LSOAs outside the pool ({TABLES['areas'].columns[comparison.pool_column].doc}: "
+            f"the lower {comparison.pool_quantile:.0%} or unknown)",
             (frame["treated"] == 1) | (frame[comparison.pool_column] > cut),
         )
         covariates = self._covariates(comparison)
@@ -137,7 +138,7 @@ class Draw:
         m = t & w.to_numpy()
         steps.append(
             Step(
-                f"matched ({comparison.method})",
+                "matched" if comparison.method != "pool" else "all of the pool",
                 int(m.sum()),
                 int((w.to_numpy() & ~t).sum()),
                 int(frame.loc[m, "area_id"].nunique()),

@@ -10,13 +10,15 @@ Each fit records it in `facts["convention"]`.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
-    from biglocal.model import Estimator
+    from biglocal.model import Estimator, Fit, Sample
 
 CONVENTION = "CR1: G/(G-1) x (N-1)/(N-K), nested fixed effects not in K; t(G-1)"
 
@@ -24,6 +26,75 @@ CONVENTION = "CR1: G/(G-1) x (N-1)/(N-K), nested fixed effects not in K; t(G-1)"
 def estimator(name: str) -> Estimator:
     """The estimator of that name. Its library is imported now, not before."""
     found: Estimator = importlib.import_module(f"biglocal.estimators.{name}").estimate
+    return found
+
+
+def sample(
+    frame: pd.DataFrame,
+    *,
+    y: str,
+    unit: str,
+    time: str,
+    first_treated: str | None = None,
+    d: str | None = None,
+    cluster: str | None = None,
+    weight: str | None = None,
+    level: str | None = None,
+    covariates: Sequence[str] = (),
+    levels: Sequence[str] = (),
+) -> Sample:
+    """Any data frame as a sample: the door through which data without a study around them come.
+
+    Treatment is said by `first_treated` (time of first treatment; missing, 0 or infinite for never) or by
+    `d` (0/1, treated now; once treated always treated). `cluster` defaults to the unit, `weight` to 1.
+    Rows with a missing outcome, weight or covariate leave; `Fit.caution` of the estimators does not say so,
+    so count them before. The frame given is not touched.
+
+    Raises `DataError` for a column that is not there, and where neither or both of the two are given.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from biglocal.model import DataError, Sample
+
+    named = [c for c in (y, unit, time, first_treated, d, cluster, weight, level, *covariates) if c is not None]
+    missing = [c for c in named if c not in frame.columns]
+    if missing:
+        raise DataError(f"the frame has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}.")
+    if (first_treated is None) == (d is None):
+        raise DataError("give one of first_treated and d, to say who is treated when.")
+    out = pd.DataFrame(
+        {
+            "y": frame[y].astype(float),
+            "unit": frame[unit],
+            "time": frame[time],
+            "cluster": frame[cluster or unit],
+            "weight": frame[weight].astype(float) if weight else 1.0,
+            "level": frame[level].astype(str) if level else "",
+        }
+    )
+    for c in covariates:
+        out[c] = frame[c]
+    if first_treated is not None:
+        first = frame[first_treated].astype(float)
+        out["first_treated"] = first.where(np.isfinite(first) & (first > 0))
+    else:
+        now = frame[d].astype(float) == 1
+        out["first_treated"] = frame[time].where(now).groupby(frame[unit]).transform("min").astype(float)
+    out["treated"] = out["first_treated"].notna().astype(int)
+    out["d"] = ((out["treated"] == 1) & (out["time"] >= out["first_treated"])).astype(float)
+    kept = out[["y", "weight", *covariates]].notna().all(axis=1)
+    return Sample(out[kept].reset_index(drop=True), "", covariates=tuple(covariates), levels=tuple(levels))
+
+
+def fit(name: str, frame: pd.DataFrame, *, options: dict[str, Any] | None = None, **columns: Any) -> Fit:
+    """Estimate with the estimator of that name on any data frame; `columns` are those of `sample`.
+
+    `options` go to the estimator, whose file documents them. Terms have standard errors and degrees of freedom;
+    `biglocal.inference` completes them with p-values and intervals. Raises what `sample` and the estimator raise.
+    """
+    function: Any = estimator(name)
+    found: Fit = function(sample(frame, **columns), **(options or {}))
     return found
 
 

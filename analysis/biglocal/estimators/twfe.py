@@ -10,11 +10,16 @@ separate regression, and one covariance holds them all: the difference is tested
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from biglocal.estimators import CONVENTION
 from biglocal.estimators._fixest import Linear, check_design, codes, linear, wald
 from biglocal.model import Fit, Sample, Term
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def estimate(sample: Sample) -> Fit:
@@ -41,26 +46,32 @@ def estimate(sample: Sample) -> Fit:
             extra = {f"{n}l{i}": v * w for n, v in extra.items() for i, w in enumerate(where.values())}
         unit, time = codes(frame["unit"], level), codes(frame["time"], level)
         fit = linear(frame, {**columns, **extra}, {"unit": unit, "time": time})
-        terms = tuple(
-            _att(fit, i, name, _treated(sample, w)) for i, (name, w) in enumerate(where.items())
-        ) + _difference(fit, len(where))
+        terms = tuple(_att(fit, i, name, frame[w]) for i, (name, w) in enumerate(where.items()))
+        terms += _difference(fit, len(where))
     else:
         fit = linear(frame, {"d": d, **extra}, {"unit": codes(frame["unit"]), "time": codes(frame["time"])})
-        terms = (_att(fit, 0, "", _treated(sample, np.ones(len(frame), dtype=bool))),)
+        terms = (_att(fit, 0, "", frame),)
     return Fit(
         terms,
         n_obs=fit.n_obs,
         n_units=int(frame["unit"].nunique()),
-        n_treated=_treated(sample, np.ones(len(frame), dtype=bool)),
+        n_treated=int(frame.loc[frame["treated"] == 1, "unit"].nunique()),
         n_clusters=fit.n_clusters,
         caution=" ".join(filter(None, [sample.caution, caution])),
         facts={"convention": CONVENTION},
     )
 
 
-def _att(fit: Linear, i: int, level: str, n_treated: int) -> Term:
+def _att(fit: Linear, i: int, level: str, rows: pd.DataFrame) -> Term:
+    treated = rows[rows["treated"] == 1]
     return Term(
-        "att", float(fit.beta[i]), float(np.sqrt(fit.vcov[i, i])), fit.n_clusters - 1, level=level, n_treated=n_treated
+        "att",
+        float(fit.beta[i]),
+        float(np.sqrt(fit.vcov[i, i])),
+        fit.n_clusters - 1,
+        level=level,
+        n_treated=int(treated["unit"].nunique()),
+        n_treated_clusters=int(treated["cluster"].nunique()),
     )
 
 
@@ -74,8 +85,3 @@ def _difference(fit: Linear, levels: int) -> tuple[Term, ...]:
         size = float(contrast[0] @ fit.beta)
         return (Term("difference", size, float(np.sqrt(contrast[0] @ fit.vcov @ contrast[0])), df),)
     return (Term("difference", float("nan"), df=df, statistic=wald(fit.beta, fit.vcov, contrast), df_num=levels - 1),)
-
-
-def _treated(sample: Sample, where: np.ndarray) -> int:
-    frame = sample.frame
-    return int(frame.loc[where & (frame["treated"] == 1).to_numpy(), "unit"].nunique())
