@@ -34,11 +34,13 @@ def render(
     manuscript: Path = MANUSCRIPT,
     only: Collection[str] | None = None,
     published: Path = PUBLISHED,
+    reuse: bool = False,
 ) -> tuple[Path, ...]:
     """Write the exhibits and the report of a run; give back the paths written, in order.
 
     `rows` are those of results.csv, `out` the folder that takes tables/, figures/, numbers.json, report.html
-    and report.pdf. `only` names exhibits: those alone are written, and no report.
+    and report.pdf. `only` names exhibits: those alone are written, and no report. `reuse`: a figure that an earlier
+    run left in `out` and that would come out the same is not drawn again; for outputs known to be unaltered.
 
     Raises `StudyError` for a template or header that asks for what does not exist, naming template, entry and
     choices; `DataError` for a published.toml that cannot be read. Nothing half-written is left.
@@ -46,6 +48,7 @@ def render(
     if only is not None and (unknown := sorted(set(only) - set(study.exhibits))):
         raise StudyError(f"no exhibit '{unknown[0]}' in study.toml. {choices(unknown[0], study.exhibits)}")
     press = Report(tuple(sorted(rows, key=lambda r: r.analysis)), study, run, manuscript, published)
+    press.before = out / "figures" if reuse else None
     written: list[Path] = []
     for name in study.exhibits:
         if only is None or name in only:

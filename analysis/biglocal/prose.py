@@ -205,6 +205,7 @@ class Press:
         self.places: dict[tuple[str, str], int] = {}
         self.numbers: dict[str, dict[str, object]] = {}
         self.published_path = published
+        self.before: Path | None = None  # the figures of an earlier run, where they may be taken as they are
         self._published: dict[str, Any] | None = None
         self._cited: set[str] = set()
         self._environments: dict[str, jinja2.Environment] = {}

@@ -151,6 +151,11 @@ def altered(out: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
+def unaltered(out: Path) -> bool:
+    """Whether there are outputs, and all of them are what the last run wrote."""
+    return bool(last(out).get("outputs")) and not altered(out)
+
+
 # --- verification ------------------------------------------------------------------------------------------
 
 NUMBERS = (

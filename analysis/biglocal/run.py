@@ -94,7 +94,7 @@ def reproduce(
         written = exhibits.render(rows, study, run, out, manuscript, only=shown) if shown else ()
     elif _stale(out, text, run, study_path, manuscript, count):
         say("rendering the report")
-        written = exhibits.render(rows, study, run, out, manuscript)
+        written = exhibits.render(rows, study, run, out, manuscript, reuse=provenance.unaltered(out))
         written = (*written, out / "results.csv", *_extras(out, tier))
         key = _render_key(text, run, study_path, manuscript, count)
         record = provenance.record(run, study_path.read_bytes(), text, draws, key, written, out)
@@ -404,9 +404,8 @@ def _render_key(text: str, run: Run, study_path: Path, manuscript: Path, draws: 
 
 def _stale(out: Path, text: str, run: Run, study_path: Path, manuscript: Path, draws: int) -> bool:
     """Whether the report must be rendered: something it is made of changed, or an output is not what was written."""
-    if provenance.last(out).get("rendered_from") != _render_key(text, run, study_path, manuscript, draws):
-        return True
-    return bool(provenance.altered(out))
+    same = provenance.last(out).get("rendered_from") == _render_key(text, run, study_path, manuscript, draws)
+    return not (same and provenance.unaltered(out))
 
 
 def _extras(out: Path, tier: Tier) -> tuple[Path, ...]:
