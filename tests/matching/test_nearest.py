@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from biglocal.matching import nearest
+from biglocal.matching import _distance, nearest
 from biglocal.model import Inapplicable, Match
 from reference_cases import case, data
 
@@ -142,10 +142,10 @@ def test_score_agrees_with_statsmodels() -> None:
     import statsmodels.api as sm
 
     frame = units(7, 1000)
-    x = nearest.design(frame, ["a", "b", "region"])
+    x = _distance.design(frame, ["a", "b", "region"])
     t = frame["treated"].to_numpy() == 1
     fit = sm.Logit(t.astype(float), sm.add_constant(x)).fit(disp=0, method="newton", tol=1e-12)
-    np.testing.assert_allclose(nearest.propensity(x, t), sm.add_constant(x) @ fit.params, rtol=1e-8)
+    np.testing.assert_allclose(_distance.propensity(x, t), sm.add_constant(x) @ fit.params, rtol=1e-8)
 
 
 def test_frame_is_not_touched() -> None:
