@@ -151,6 +151,57 @@ def test_a_table_or_covariate_that_is_not_there_is_a_reason(study: Study, tier: 
         Draw(study, blank).sample(analysis("samhi"))
 
 
+def test_levels_and_trends_before_treatment_are_plain_means_and_slopes(draw: Draw, tier: Tier) -> None:
+    cells, _ = draw.matched("nearest")
+    lsoa = cells["lsoa11"].iloc[10]
+    panel = tier.table("area_panel")
+    own = panel[(panel["lsoa11"] == lsoa) & (panel["year"] < 2015) & panel["samhi"].notna()]
+    assert cells["samhi_level"].iloc[10] == pytest.approx(own["samhi"].mean())
+    assert cells["samhi_trend"].iloc[10] == pytest.approx(np.polyfit(own["year"], own["samhi"].astype(float), 1)[0])
+
+
+def test_other_programmes_leave_the_pool_but_not_the_treated(study: Study, tier: Tier) -> None:
+    areas = tier.table("areas")
+    marked = replace(tier, _kept={**tier._kept, "areas": areas.assign(other_programme="P")})
+    open_pool = replace(study, policy=replace(study.policy, exclude_other_programmes=False))
+    cells, _ = Draw(open_pool, marked).matched("pool")
+    assert (cells["treated"] == 0).any()
+    with pytest.raises(Inapplicable, match="0 untreated"):
+        Draw(study, marked).matched("nearest")
+
+
+def test_matching_on_baseline_outcomes_is_said_in_each_row(study: Study, tier: Tier) -> None:
+    chosen = replace(study.comparisons["nearest"], baseline=("samhi",))
+    other = Draw(replace(study, comparisons={"nearest": chosen}), tier)
+    assert "regression to the mean" in other.sample(analysis("samhi")).caution
+    matched, _ = other.matched("nearest")
+    plain, _ = Draw(study, tier).matched("nearest")
+
+    def gap(cells: pd.DataFrame) -> float:
+        cells = cells[cells["samhi_trend"].notna()]
+        t, c = cells[cells["treated"] == 1], cells[(cells["treated"] == 0) & (cells["weight"] > 0)]
+        return abs(t.loc[t["weight"] > 0, "samhi_trend"].mean() - np.average(c["samhi_trend"], weights=c["weight"]))
+
+    assert gap(matched) < gap(plain)
+
+
+def test_whole_areas_are_matched_to_whole_areas(study: Study, tier: Tier) -> None:
+    chosen = replace(study.comparisons["nearest"], level="area", ratio=2, caliper=None)
+    cells, steps = Draw(replace(study, comparisons={"nearest": chosen}), tier).matched("nearest")
+    used = cells[cells["weight"] > 0]
+    treated, control = used[used["treated"] == 1], used[used["treated"] == 0]
+    assert set(treated["weight"]) == {1.0}
+    # all eligible LSOAs of a chosen MSOA are in, and each set weighs what its treated area has in LSOAs
+    assert not set(control["msoa11"]) & set(cells.loc[(cells["treated"] == 0) & (cells["weight"] == 0), "msoa11"])
+    weight = control.groupby("cluster")["weight"].sum()
+    size = treated.groupby("cluster").size().reindex(weight.index)
+    np.testing.assert_allclose(weight.to_numpy(), size.to_numpy())
+    assert control.groupby("cluster")["msoa11"].nunique().max() == 2
+    assert steps[-1].areas == treated["area_id"].nunique()
+    f = Draw(replace(study, comparisons={"nearest": chosen}), tier).sample(analysis("samhi")).frame
+    assert f["cluster"].nunique() == treated["area_id"].nunique()
+
+
 def test_classify() -> None:
     cut = Subgroup("age", "Age", "person", "age", ("young", "old"), cuts=(34,))
     assert list(classify(cut, pd.Series([16, 34, 35, None]), pd.Series([0]))) == ["young", "young", "old", ""]

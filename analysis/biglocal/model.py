@@ -90,7 +90,9 @@ class Comparison:
 
     `pool_quantile`: the pool is the LSOAs above this national quantile of `pool_column`.
     `caliper`: in standard deviations of the propensity score's logit over the whole matching frame.
-    `optional`: covariates used where the tier has them.
+    `optional`: covariates used where the tier has them. `baseline`: outcomes of the area panel whose level and
+    trend before treatment are matched on too. `level`: match LSOAs, or whole areas (a Big Local area to middle
+    layer super output areas). `options`: further settings of the method, as its file documents them.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
@@ -104,6 +106,9 @@ class Comparison:
     ratio: int = 1
     caliper: float | None = None
     exact: tuple[str, ...] = ()
+    level: Literal["lsoa", "area"] = "lsoa"
+    baseline: tuple[str, ...] = ()
+    options: dict[str, bool | int | float | str | tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,7 @@ class Policy:
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
     treated_share: float
     excluded_around: Literal["none", "msoa", "district"]
+    exclude_other_programmes: bool
     cluster: Literal["set", "own"]
     conf_level: float
     multiplicity: Literal["holm", "fdr_bh"]
@@ -225,7 +231,8 @@ class Sample:
 
     `frame` has y (float, no missing), d (0/1, treated now), treated (0/1, ever), first_treated
     (float, NaN for never), unit, time (int), cluster, weight (float > 0; 0 allowed in balance samples),
-    level (str, subgroup level, '' for all) and, on a tier with a known truth, effect (float).
+    level (str, subgroup level, '' for all), set (the treated unit a row is matched to, -1 where there are no sets;
+    optional) and, on a tier with a known truth, effect (float).
     `covariates` names further columns of the frame to adjust for.
     """
 

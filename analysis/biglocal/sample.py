@@ -27,9 +27,17 @@ from biglocal.model import (
     Subgroup,
     Treatment,
 )
+from biglocal.study import baseline
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+SEE = "see data-raw/README.md"
+MATCHED_ON_BASELINE = (
+    "Matched on the outcome before treatment: regression to the mean can then bias a difference-in-differences "
+    "(Daw and Hatfield 2018)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +72,54 @@ class Draw:
 
     def _covariates(self, comparison: Comparison) -> tuple[str, ...]:
         areas = self.tier.table("areas")
-        return tuple(
-            c
-            for c in (*comparison.covariates, *comparison.optional)
-            if c in comparison.covariates or areas[c].notna().any()
-        )
+        here = [c for c in comparison.optional if areas[c].notna().any()]
+        return (*comparison.covariates, *here, *(f"{o}_{w}" for o in comparison.baseline for w in ("level", "trend")))
 
     def _match(self, comparison: Comparison) -> tuple[pd.DataFrame, tuple[Step, ...]]:
+        covariates = self._covariates(comparison)
+        frame, steps = self._eligible(comparison, covariates)
+        whole = comparison.level == "area"
+        units = _areas_of(frame, covariates, comparison.exact) if whole else frame
+        match: Match = matching.method(comparison.method)(
+            units,
+            treated="treated",
+            covariates=covariates,
+            ratio=comparison.ratio,
+            caliper=comparison.caliper,
+            exact=comparison.exact,
+            **comparison.options,
+        )
+        heads = np.where(match.sets >= 0, match.sets, np.arange(len(units)))
+        if whole:
+            match, heads = _to_lsoas(match, units, frame)
+        frame = frame.assign(weight=match.weights, score=match.score)
+        has_set, t = match.sets >= 0, frame["treated"].to_numpy() == 1
+        area, own = (frame[c].astype(object).to_numpy() for c in ("area_id", "msoa11"))
+        with_area = has_set | t if self.study.policy.cluster == "set" else t
+        frame = frame.assign(
+            set_lsoa=frame["lsoa11"].to_numpy(dtype=object)[heads],
+            in_set=has_set,
+            cluster=np.where(with_area, area[heads], own).astype(str),
+        )
+        w = (frame["weight"] > 0).to_numpy()
+        name = (
+            "all of the pool" if comparison.method == "pool" else f"with a weight after matching ({comparison.method})"
+        )
+        steps += (Step(name, int((t & w).sum()), int((w & ~t).sum()), int(frame.loc[t & w, "area_id"].nunique())),)
+        return frame, steps
+
+    def _eligible(self, comparison: Comparison, covariates: tuple[str, ...]) -> tuple[pd.DataFrame, tuple[Step, ...]]:
+        """The LSOAs that may be matched, indexed by code, and how many were left after each rule."""
         policy = self.study.policy
         frame = self.tier.table("areas").sort_values("lsoa11", ignore_index=True)
-        inside = frame["area_id"].notna()
-        treated = inside & (frame["share"] >= policy.treated_share)
+        treated = frame["area_id"].notna() & (frame["share"] >= policy.treated_share)
         frame = frame.assign(treated=treated.astype(int))
         if not treated.any():
             raise DataError(
                 f"{self.tier.name} tier, table areas, column share: no LSOA has a share of at least "
                 f"{policy.treated_share:g}. Check the list of treated LSOAs or policy.treated_share in study.toml."
             )
+        frame = self._with_baseline(frame.set_index("lsoa11", drop=False))
         steps: list[Step] = []
 
         def keep(what: str, wanted: pd.Series[bool] | NDArray[np.bool_]) -> None:
@@ -93,58 +132,58 @@ class Draw:
         partly = (frame["area_id"].notna() & (frame["treated"] == 0)).to_numpy()
         keep(f"less those inside an area with less than {policy.treated_share:.0%} of their residents", ~partly)
         if policy.excluded_around != "none":
-            column = {"msoa": "msoa11", "district": "district"}[policy.excluded_around]
+            column, words = {"msoa": ("msoa11", "MSOA"), "district": ("district", "district")}[policy.excluded_around]
             around = frame[column].isin(frame.loc[frame["treated"] == 1, column].unique())
+            keep(f"less neighbours: untreated LSOAs in the {words} of a treated one", (frame["treated"] == 1) | ~around)
+        if policy.exclude_other_programmes:
             keep(
-                f"less neighbours: untreated LSOAs in the {policy.excluded_around.upper()} of a treated one"
-                if policy.excluded_around == "msoa"
-                else "less neighbours: untreated LSOAs in the district of a treated one",
-                (frame["treated"] == 1) | ~around,
+                "less untreated LSOAs in another funded programme",
+                (frame["treated"] == 1) | frame["other_programme"].isna(),
             )
         cut = float(frame[comparison.pool_column].quantile(comparison.pool_quantile))
         keep(
             f"less untreated LSOAs outside the pool ({TABLES['areas'].columns[comparison.pool_column].doc}: "
-            f"the lower {comparison.pool_quantile:.0%} or unknown)",
-            (frame["treated"] == 1) | (frame[comparison.pool_column] > cut),
+            f"the lower {comparison.pool_quantile:.0%} or unknown)"
+            if comparison.pool_quantile > 0
+            else f"less untreated LSOAs with {TABLES['areas'].columns[comparison.pool_column].doc} unknown",
+            (frame["treated"] == 1) | (frame[comparison.pool_column] >= cut),
         )
-        covariates = self._covariates(comparison)
         lacking = [c for c in covariates if frame[c].isna().all()]
         if lacking:
             raise Inapplicable(
                 f"comparison {comparison.name} needs {', '.join(lacking)}, which the {self.tier.name} tier lacks: "
-                f"{self.tier.lacks.get(lacking[0], 'see data-raw/README.md')}"
+                f"{self.tier.lacks.get(lacking[0].rsplit('_', 1)[0], self.tier.lacks.get(lacking[0], SEE))}"
             )
         keep("less those with a covariate missing", frame[list(covariates)].notna().all(axis=1))
-        frame = frame.set_index("lsoa11", drop=False)
-        match: Match = matching.method(comparison.method)(
-            frame,
-            treated="treated",
-            covariates=covariates,
-            ratio=comparison.ratio,
-            caliper=comparison.caliper,
-            exact=comparison.exact,
-        )
-        frame = frame.assign(weight=match.weights, score=match.score)
-        has_set = match.sets >= 0
-        t = frame["treated"].to_numpy() == 1
-        of = np.where(has_set, match.sets, np.arange(len(frame)))
-        lsoa = frame["lsoa11"].to_numpy(dtype=object)
-        area = frame["area_id"].astype(object).to_numpy()
-        own = frame["msoa11"].astype(object).to_numpy()
-        with_area = has_set | t if policy.cluster == "set" else t
-        cluster = np.where(with_area, area[of], own)
-        frame = frame.assign(set_lsoa=lsoa[of], cluster=cluster.astype(str))
-        w = frame["weight"] > 0
-        m = t & w.to_numpy()
-        steps.append(
-            Step(
-                "matched" if comparison.method != "pool" else "all of the pool",
-                int(m.sum()),
-                int((w.to_numpy() & ~t).sum()),
-                int(frame.loc[m, "area_id"].nunique()),
-            )
-        )
         return frame, tuple(steps)
+
+    def _with_baseline(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Level (mean) and trend (slope a year) of each panel outcome before the main treatment, by LSOA.
+
+        Known where at least two years before treatment are. Blank where the tier or the treatment rule has none.
+        """
+        start = self.study.treatments[self.study.main_treatment].year
+        wanted = baseline(self.study)
+        if start is None or not self.tier.has("area_panel"):
+            return frame.assign(**dict.fromkeys(wanted, np.nan))
+        panel = self.tier.table("area_panel")
+        columns = {o: self.study.outcomes[o].column for o, _ in wanted.values()}
+        before = panel[panel["year"] < start]
+        out: dict[str, NDArray[np.float64]] = {}
+        at = frame.index.get_indexer(pd.Index(before["lsoa11"]))
+        year = before["year"].to_numpy(dtype=float)
+        for name, column in columns.items():
+            y = before[column].to_numpy(dtype=float, na_value=np.nan)
+            ok = np.isfinite(y) & (at >= 0)
+            i, x, v = at[ok], year[ok], y[ok]
+            n = np.bincount(i, minlength=len(frame)).astype(float)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                mean_x, mean_v = np.bincount(i, x, len(frame)) / n, np.bincount(i, v, len(frame)) / n
+                dx = x - mean_x[i]
+                slope = np.bincount(i, dx * v, len(frame)) / np.bincount(i, dx * dx, len(frame))
+            out[f"{name}_level"] = np.where(n >= 2, mean_v, np.nan)
+            out[f"{name}_trend"] = np.where(n >= 2, slope, np.nan)
+        return frame.assign(**out)
 
     def _programme(self) -> Sample:
         areas, programme = self.tier.table("areas"), self.tier.table("programme")
@@ -163,13 +202,13 @@ class Draw:
         return Sample(frame, "persons", levels=tuple(sorted(frame["level"].unique())))
 
     def _cross_section(self, analysis: Analysis) -> Sample:
-        if analysis.part == "balance" and self.tier.table("areas")[analysis.outcome].isna().all():
-            raise Inapplicable(
-                f"the {self.tier.name} tier has no {analysis.outcome}: "
-                f"{self.tier.lacks.get(analysis.outcome, 'see data-raw/README.md')}"
-            )
         cells, flow = self.matched(analysis.comparison)
         y = {"balance": analysis.outcome, "overlap": "score", "flow": "weight"}[analysis.part]
+        if analysis.part == "balance":
+            if cells[y].isna().all():
+                source = self.study.outcomes[baseline(self.study)[y][0]].column if y in baseline(self.study) else y
+                raise Inapplicable(f"The {self.tier.name} tier has no {y}: {self.tier.lacks.get(source, SEE)}")
+            cells = cells[cells[y].notna()]
         frame = pd.DataFrame(
             {
                 "y": cells[y].to_numpy(dtype=float),
@@ -226,6 +265,7 @@ class Draw:
                 "cluster": pd.factorize(cells["cluster"], sort=True)[0][at],
                 "weight": cells["weight"].to_numpy()[at],
                 "level": "",
+                "set": np.where(cells["in_set"], pd.Index(code).get_indexer(cells["set_lsoa"]), -1)[at],
             }
         )
         if outcome.table == "survey":
@@ -243,6 +283,8 @@ class Draw:
         frame = frame[frame["weight"] > 0]
         if levels:
             frame = frame[frame["level"] != ""]
+        if study.comparisons[analysis.comparison].baseline:
+            caution = f"{caution} {MATCHED_ON_BASELINE}".strip()
         sample = Sample(frame.reset_index(drop=True), outcome.unit, levels=levels, flow=flow, caution=caution)
         return _with_periods_before(sample, cells, outcome.label)
 
@@ -316,6 +358,47 @@ class Draw:
                     f"({subgroup.column} has values {shown}); edit subgroups.{subgroup.name} in study.toml."
                 )
         return level
+
+
+def _areas_of(frame: pd.DataFrame, covariates: tuple[str, ...], exact: tuple[str, ...]) -> pd.DataFrame:
+    """Eligible LSOAs as whole areas: a Big Local area, or the untreated LSOAs of an MSOA; covariates are means
+    weighted by residents (residents themselves are summed), exact columns the LSOAs' most frequent value."""
+    treated = frame["treated"] == 1
+    name = np.where(treated, frame["area_id"].astype(str), frame["msoa11"].astype(str))
+    people = frame["population"].astype(float).fillna(frame["population"].astype(float).median())
+    groups = frame.assign(unit_=name, people_=people).groupby(["treated", "unit_"], sort=True, observed=True)
+    total = groups["people_"].sum()
+    out: dict[str, pd.Series] = {}
+    for c in covariates:
+        weighted = (frame[c].astype(float) * people).groupby([frame["treated"], name], sort=True).sum()
+        out[c] = pd.Series(
+            total.to_numpy() if c == "population" else weighted.to_numpy() / total.to_numpy(), total.index
+        )
+    for c in exact:
+        out[c] = groups[c].agg(lambda v: v.astype(str).mode().iloc[0])
+    units = pd.DataFrame(out).reset_index()
+    return units.set_index("unit_")
+
+
+def _to_lsoas(match: Match, units: pd.DataFrame, frame: pd.DataFrame) -> tuple[Match, NDArray[np.int64]]:
+    """Weights and sets of areas as those of their LSOAs, and the row that stands for each row's treated area.
+
+    An area's weight is shared out evenly over its LSOAs, so that a set's comparison LSOAs weigh together as
+    much as the treated area has LSOAs; without sets, so that all of them weigh what they would as areas.
+    """
+    name = np.where(frame["treated"] == 1, frame["area_id"].astype(str), frame["msoa11"].astype(str))
+    of = units.index.get_indexer(pd.Index(name))
+    size = np.bincount(of, minlength=len(units)).astype(float)
+    first = np.full(len(units), -1)
+    first[of[::-1]] = np.arange(len(frame))[::-1]
+    treated_unit = units["treated"].to_numpy() == 1
+    mean_size = size[treated_unit].mean()
+    has = match.sets >= 0
+    of_set = np.where(has & ~treated_unit, size[np.where(has, match.sets, 0)], mean_size)
+    weight = np.where(treated_unit, (match.weights > 0).astype(float), match.weights * of_set / np.maximum(size, 1))
+    heads = first[np.where(has, match.sets, np.arange(len(units)))][of]
+    sets = np.where(has[of], heads, -1)
+    return Match(weight[of], sets, match.score[of]), heads
 
 
 def classify(subgroup: Subgroup, values: pd.Series, reference: pd.Series) -> NDArray[np.object_]:

@@ -6,6 +6,7 @@ matching methods and exhibits: a typo costs a second, not a night.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import itertools
 import tomllib
@@ -24,12 +25,25 @@ ROOT = HERE.parents[1]
 PATH = ROOT / "analysis" / "study.toml"
 MANUSCRIPT = ROOT / "manuscript"
 NAMED = ("treatments", "outcomes", "subgroups", "comparisons")
+WITH_SETS = ("nearest", "optimal")  # methods whose sets have one treated unit each
 TABLE_OF = {"area": "programme", "lsoa": "areas", "person": "survey"}
 
 
 def modules(folder: str) -> tuple[str, ...]:
     """Names of the files of one of the package's folders: what is there is what can be named."""
     return tuple(sorted(p.stem for p in (HERE / folder).glob("*.py") if not p.stem.startswith("_")))
+
+
+def settings(folder: str, name: str) -> tuple[str, ...]:
+    """The keyword-only settings of a method or estimator that are its own, read from its file without importing it."""
+    function = {"matching": "match", "estimators": "estimate"}[folder]
+    shared = {"treated", "covariates", "ratio", "caliper", "exact"}
+    for node in ast.parse((HERE / folder / f"{name}.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return tuple(a.arg for a in node.args.kwonlyargs if a.arg not in shared)
+    raise StudyError(
+        f"{folder}/{name}.py defines no function {function}(…). See analysis/biglocal/{folder}/__init__.py."
+    )
 
 
 def load(path: Path = PATH, manuscript: Path = MANUSCRIPT) -> Study:
@@ -68,7 +82,7 @@ def expand(study: Study) -> tuple[Analysis, ...]:
             outcomes: Iterable[str] = block.outcomes or ("",)
             if block.part == "balance":
                 chosen = study.comparisons[comparison]
-                outcomes = (*chosen.covariates, *chosen.optional)
+                outcomes = (*chosen.covariates, *chosen.optional, *baseline(study))
             for outcome in outcomes:
                 names = (block.part, outcome, subgroup, comparison, estimator, treatment, inference)
                 key = "/".join(n for n in names if n and n != "none")
@@ -80,7 +94,13 @@ def tables(study: Study, analysis: Analysis) -> tuple[str, ...]:
     """The tables an analysis is drawn from: what its digest depends on, and what is read before it runs."""
     if analysis.outcome in study.outcomes:
         return ("areas", "programme", "truth", study.outcomes[analysis.outcome].table)
-    return ("areas", "programme")
+    return ("areas", "programme", "area_panel")
+
+
+def baseline(study: Study) -> dict[str, tuple[str, str]]:
+    """Outcomes of the area panel before treatment, as covariates: name -> (outcome, `level` or `trend`)."""
+    panel = [o.name for o in study.outcomes.values() if o.table == "area_panel"]
+    return {f"{o}_{what}": (o, what) for o in panel for what in ("level", "trend")}
 
 
 def _sentence(file: str, error: ValidationError) -> str:
@@ -152,6 +172,17 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
             named(f"{at}.covariates", x, numeric, "numeric column of table areas")
         for x in c.exact:
             named(f"{at}.exact", x, TABLES["areas"].columns, "column of table areas")
+        for x in c.baseline:
+            panel = [o.name for o in study.outcomes.values() if o.table == "area_panel"]
+            named(f"{at}.baseline", x, panel, "outcome of the area panel")
+        if c.baseline and study.treatments[study.main_treatment].year is None:
+            raise StudyError(
+                f"{file}: {at}.baseline: levels before treatment need one start, main_treatment "
+                f"'{study.main_treatment}' has none. Name a common_start."
+            )
+        own = settings("matching", c.method)
+        for x in c.options:
+            named(f"{at}.options", x, own, f"option of method {c.method}")
         if not 0 <= c.pool_quantile < 1:
             raise StudyError(f"{file}: {at}.pool_quantile: {c.pool_quantile} is not in [0, 1).")
         if c.ratio < 1:
@@ -176,10 +207,11 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
                     f"Put it in a block with survey outcomes only."
                 )
         for g, k in itertools.product(block.subgroups, block.comparisons):
-            if g != "all" and study.subgroups[g].of != "person" and study.comparisons[k].method == "pool":
+            c = study.comparisons[k]
+            if g != "all" and study.subgroups[g].of != "person" and (c.method not in WITH_SETS or c.level == "area"):
                 raise StudyError(
-                    f"{file}: {at}: subgroup {g} needs matched sets, comparison {k} (method pool) makes none. "
-                    f"Use a comparison with sets, such as method nearest."
+                    f"{file}: {at}: subgroup {g} needs matched sets of LSOAs, comparison {k} (method {c.method}, "
+                    f"level {c.level}) makes none. Use method {' or '.join(WITH_SETS)} at level lsoa."
                 )
     templates = [p.name.removesuffix(".md.j2") for p in sorted((manuscript / "exhibits").glob("*.md.j2"))]
     for e in study.exhibits:

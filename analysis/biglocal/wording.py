@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from biglocal.data.tables import TABLES
+from biglocal.study import baseline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -140,6 +141,9 @@ def label(study: Study, column: str, value: object) -> str:
             return study.outcomes[text].label
         if text in TABLES["areas"].columns:
             return TABLES["areas"].columns[text].doc
+        if text in (before := baseline(study)):
+            name, what = before[text]
+            return f"{study.outcomes[name].label}, {what} before treatment"
     if column == "subgroup":
         if text in study.subgroups:
             return study.subgroups[text].label
@@ -159,6 +163,7 @@ def order(study: Study, column: str, value: object) -> tuple[int, str]:
     """Where a value stands among its kind: study.toml's order first, then the alphabet."""
     families = list(dict.fromkeys(o.family for o in study.outcomes.values()))
     covariates = list(dict.fromkeys(x for c in study.comparisons.values() for x in (*c.covariates, *c.optional)))
+    covariates += list(baseline(study))
     known: dict[str, Sequence[str]] = {
         "outcome": (*study.outcomes, *covariates),
         "family": families,

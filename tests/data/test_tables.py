@@ -13,7 +13,7 @@ from biglocal.model import DataError
 AREA: dict[str, Any] = {
     "lsoa11": "E01000001", "msoa11": "E02000001", "district": "E09000001", "region": "London", "rural": False,
     "population": 1500, "change": "U", "imd": 20.0, "income": 0.1, "employment": 0.1, "health": 0.0, "education": 20.0,
-    "crime": 0.0, "housing": 20.0, "environment": 20.0, "earlier_funding": 3.5, "area_id": None, "share": None,
+    "crime": 0.0, "housing": 20.0, "environment": 20.0, "earlier_funding": 3.5, "other_programme": None, "area_id": None, "share": None,
 }  # fmt: skip
 PERSON: dict[str, Any] = {
     "person_id": 1, "year": 2015, "quarter": 1, "lsoa11": "E01000001", "weight": 1.0, "anxiety": 3, "satisfaction": 7,

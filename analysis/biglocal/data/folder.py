@@ -50,6 +50,7 @@ ROLES: dict[str, tuple[tuple[str, ...], str]] = {
     "rural": (("LSOA11CD|code", "RUC11CD"), "the 2011 rural-urban classification of LSOAs"),
     "population": ((r"LSOA code \(2011\)", "Total population.*"), "population denominators of the Indices (File 7)"),
     "samhi": (("lsoa11", r"samhi_index(?:\.\d{4})?"), "the Small Area Mental Health Index"),
+    "programmes": (("lsoa11", "programme"), "a list of LSOAs in other funded programmes"),
     "treated": (("lsoa11", "area_id", "wave"), "a list of treated LSOAs"),
 }
 MANY = ("samhi", "treated")  # several files may play these roles; their readers choose

@@ -45,7 +45,7 @@ FRAME = {
     "msoa11": "msoa11",
     "rural": "rural",
 }
-AREAS_FROM = ("lookup", "imd", *DOMAINS, "population_2001", "frame", "rural", "population")
+AREAS_FROM = ("lookup", "imd", *DOMAINS, "population_2001", "frame", "rural", "population", "programmes")
 ABSENT = {
     "survey": "the Annual Population Survey with LSOA codes is secure data: apply to the UK Data Service for secure "
     "access, and use the tier secure inside its lab",
@@ -53,6 +53,7 @@ ABSENT = {
     "costs": "spending by area and year is not public: ask Local Trust, and use the tier secure",
     "truth": "the true effect is known only where data were made: the tier synthetic has it",
     "earlier_funding": "earlier lottery funding by district is not read yet: the tier synthetic has it",
+    "other_programme": "a list of LSOAs in other funded programmes (CSV with lsoa11, programme) is yours to bring",
     "progress": "how fast an area progressed is not public: ask the study's authors, and use the tier secure",
     "plan_endorsed": "the day a plan was endorsed is not public: ask Local Trust, and use the tier secure",
     "first_spend": "the day of the first payment is not public: ask Local Trust, and use the tier secure",
@@ -304,6 +305,8 @@ def _areas(at: Folder) -> tuple[pd.DataFrame, list[str]]:
     out["rural"] = _rural(base.index, rural, frame)
     out["population"] = _population(base.index, people, frame, said)
     out["earlier_funding"] = np.nan
+    others = _side(at, "programmes", "lsoa11", {"other_programme": "programme"})
+    out["other_programme"] = None if others is None else others.frame["other_programme"].reindex(base.index)
     return out.reset_index(names="lsoa11"), said
 
 

@@ -222,6 +222,11 @@ def areas(rng: np.random.Generator) -> pd.DataFrame:
     unfunded = rng.permutation(len(poverty))[:6]  # districts whose earlier funding is not known
     no_rural = rng.random(n) < 0.02
     no_people = rng.permutation(n)[:10]
+    # other area programmes of the time went to poor MSOAs too (assumed: 2% of MSOAs, never a Big Local one)
+    elsewhere = rng.permutation(msoa[-1] + 1)
+    poor_msoa = (np.bincount(msoa, need) / np.bincount(msoa))[elsewhere] > 0.5
+    elsewhere = np.setdiff1d(elsewhere[poor_msoa][: int(0.02 * msoa[-1])], msoa[area >= 0])
+    other = np.where(np.isin(msoa, elsewhere), np.where(msoa % 2, 0, 1), -1)
     return pd.DataFrame(
         {
             "lsoa11": [f"{FIRST_LSOA}{i:05d}" for i in range(1, n + 1)],
@@ -234,6 +239,7 @@ def areas(rng: np.random.Generator) -> pd.DataFrame:
             "imd": np.where(unscored, np.nan, np.round(imd, 2)),
             **{name: np.where(unscored, np.nan, domains[name]) for name in DOMAINS},
             "earlier_funding": np.where(np.isin(district, unfunded), np.nan, np.round(funding, 2)[district]),
+            "other_programme": named(other, ("Synthetic programme A", "Synthetic programme B")),
             "area_id": named(area, area_ids()),
             "share": share,
         }

@@ -96,6 +96,7 @@ TABLES: dict[str, Table] = {
                 low=0,
                 blank=True,
             ),
+            "other_programme": Column("category", "Another funded programme that covers the LSOA", blank=True),
             "area_id": Column("category", "Big Local area that holds the LSOA, blank if none", blank=True),
             "share": Column("number", "Share of the LSOA's residents inside that area", low=0, high=1, blank=True),
         },
