@@ -15,7 +15,7 @@ from biglocal.study import modules
 from panels import panel
 
 MIXING = ("twfe", "event_study")  # with several starts they mix effects of cohorts, and must say so
-STAGGERED = ("imputation",)  # made for several starts
+STAGGERED = ("imputation", "sun_abraham")  # made for several starts
 PANEL = MIXING + STAGGERED  # regressions of an outcome over time
 DESCRIBE = ("means", "truth")  # they take the same samples
 CROSS = ("balance", "overlap", "flow", "programme")  # they take a row a unit
@@ -78,7 +78,8 @@ def test_shift_of_time(name: str) -> None:
     one, two = by_term(estimator(name)(base(name))), by_term(estimator(name)(with_frame(base(name), shift)))
     for name_of, period, level in one:
         dated = name_of in ("group", "calendar", "att_gt")  # their period is a year, not years since the start
-        there = (name_of, period + 2010 if dated and period is not None else period, level)
+        shifted = str(int(level) + 2010) if name_of == "att_gt" else level  # the cohort
+        there = (name_of, period + 2010 if dated and period is not None else period, shifted)
         assert two[there] == pytest.approx(one[name_of, period, level], rel=1e-8, abs=1e-12, nan_ok=True)
 
 

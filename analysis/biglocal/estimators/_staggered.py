@@ -203,6 +203,21 @@ def finish(
     )
 
 
+def joint(name: str, values: Floats, grouped: Floats, df: float) -> list[Term]:
+    """The test that all `values` (q,) are nought, from cluster sums (G, q) that carry their factor.
+
+    None where there is nothing to test, or too few clusters for so many restrictions.
+    """
+    vcov = grouped.T @ grouped
+    size = np.sqrt(np.diag(vcov))
+    if not len(values) or not (size > 0).all():
+        return []
+    if np.linalg.matrix_rank(vcov / np.outer(size, size), tol=1e-10, hermitian=True) < len(values):
+        return []
+    f = float(values @ np.linalg.solve(vcov, values)) / len(values)
+    return [Term(name, float("nan"), df=df, statistic=f, df_num=len(values))]
+
+
 def treated_behind(p: Panel, rows: Mask) -> tuple[int, int]:
     """How many units, and clusters, these rows come from."""
     units = np.unique(p.unit[rows])

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from biglocal.estimators import CONVENTION, correction
-from biglocal.estimators._fixest import wald
 from biglocal.estimators._staggered import (
     Panel,
     TwoWay,
     by_cluster,
     finish,
     gram_inverse,
+    joint,
     panel,
     sums,
     treated_behind,
@@ -80,10 +80,7 @@ def estimate(sample: Sample, *, errors: Errors = "bjs", leads: int | None = None
     if errors == "gardner":
         terms.append(Term("event_time", 0.0, period=-1, tested=False))
         early = [names.index((n, q)) for n, q, _ in ahead]
-        if early:
-            grouped = by_cluster(influence[:, early], p)
-            test = wald(np.array(values)[early], grouped.T @ grouped, np.eye(len(early)))
-            terms.append(Term("leads", float("nan"), df=np.inf, statistic=test, df_num=len(early)))
+        terms += joint("leads", np.array(values)[early], by_cluster(influence[:, early], p), np.inf)
     else:
         more, wide = _leads(p, since, leads, sample.covariates)
         terms += more
@@ -208,11 +205,9 @@ def _leads(p: Panel, since: Floats, leads: int | None, names: tuple[str, ...]) -
     influence = sums(unit, x * we[:, None], len(p.units)) @ bread
     counted = x.shape[1] + int((fe.part >= 0).sum())
     factor = correction(len(free), counted, len(np.unique(p.home[unit])))
-    grouped = by_cluster(influence[:, :k], p)
-    vcov = grouped.T @ grouped * factor
+    grouped = by_cluster(influence[:, :k], p) * np.sqrt(factor)
+    error = np.sqrt((grouped**2).sum(axis=0))
     df = len(np.unique(p.home[unit])) - 1
-    out = [
-        Term("event_time", float(beta[j]), float(np.sqrt(vcov[j, j])), df, period=int(v)) for j, v in enumerate(wanted)
-    ]
-    out.append(Term("leads", float("nan"), df=df, statistic=wald(beta[:k], vcov, np.eye(k)), df_num=k))
+    out = [Term("event_time", float(beta[j]), float(error[j]), df, period=int(v)) for j, v in enumerate(wanted)]
+    out += joint("leads", beta[:k], grouped, df)
     return out, influence[:, :k]
