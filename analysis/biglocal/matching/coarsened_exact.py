@@ -67,4 +67,5 @@ def _binned(x: NDArray[np.float64], points: Sequence[float] | int) -> NDArray[np
     if points == 0:
         return x
     # rounded, so that the unit of measurement moves no value across a point
-    return np.minimum(np.floor(np.round((x - x.min()) / np.ptp(x) * points, 9)), points - 1)
+    place = np.floor(np.round((x - x.min()) / np.ptp(x) * points, 9))
+    return np.asarray(np.minimum(place, points - 1))

@@ -101,11 +101,11 @@ def cover(
         ),
         shape=(n1, n0 + n1),
     )
-    i, j = min_weight_full_bipartite_matching(graph)
-    i, j = i[j < n0], j[j < n0]
-    alone1 = np.setdiff1d(np.flatnonzero(np.isfinite(near1)), i)
-    alone0 = np.setdiff1d(np.flatnonzero(np.isfinite(near0)), j)
-    edges = {*zip(i.tolist(), j.tolist(), strict=True)}
+    row, place = min_weight_full_bipartite_matching(graph)
+    row, place = row[place < n0], place[place < n0]
+    alone1 = np.setdiff1d(np.flatnonzero(np.isfinite(near1)), row)
+    alone0 = np.setdiff1d(np.flatnonzero(np.isfinite(near0)), place)
+    edges = {*zip(row.tolist(), place.tolist(), strict=True)}
     edges |= {*zip(alone1.tolist(), first1[alone1].tolist(), strict=True)}
     edges |= {*zip(first0[alone0].tolist(), alone0.tolist(), strict=True)}
     return _stars(edges, n1, n0)
@@ -125,8 +125,8 @@ def _stars(edges: set[tuple[int, int]], n1: int, n0: int) -> tuple[NDArray[np.in
             of0[j] -= 1
         else:
             kept.append((i, j))
-    i, j = np.array(kept, dtype=np.int64).reshape(-1, 2).T
-    return i, j
+    both = np.array(kept, dtype=np.int64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
 
 
 def _name(stratum: NDArray[np.int64], treated: NDArray[np.int64], control: NDArray[np.int64]) -> None:

@@ -103,9 +103,9 @@ def _assign(where: Space, treated: NDArray[np.int64], control: NDArray[np.int64]
         ),
         shape=(copies, len(offered) + copies),
     )
-    i, j = min_weight_full_bipartite_matching(graph)
-    kept = j < len(offered)
-    of[offered[j[kept]]] = treated[i[kept] // ratio]
+    row, place = min_weight_full_bipartite_matching(graph)
+    kept = place < len(offered)
+    of[offered[place[kept]]] = treated[row[kept] // ratio]
     return of
 
 
