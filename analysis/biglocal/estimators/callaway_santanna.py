@@ -13,7 +13,7 @@ are taken at the earlier of a cell's two periods; a cell without overlap (a prop
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -90,6 +90,7 @@ def estimate(
     anticipation: int = 0,
     panel: bool = True,
     trim: float = 0.995,
+    exact: bool = False,
     balance: int | None = None,
     draws: int = 0,
     rng: np.random.Generator | None = None,
@@ -100,10 +101,11 @@ def estimate(
     year); and `leads`, the joint test of all cells before treatment.
 
     `panel`: units are followed, and those not seen in every period leave, counted in `caution`. With False, rows are
-    repeated cross-sections; rows of one unit are added up, so that an unbalanced panel may be given so too.
-    `anticipation`: periods before the start in which effects are allowed. `trim`: comparison units with a propensity
-    this high leave (`facts["trimmed"]`). `balance`: average over event time only cohorts seen for that many periods
-    after their start, up to then. `base`: leads against the period before, or all against the last untreated one.
+    repeated cross-sections; rows of one unit are added up, so that an unbalanced panel may be given so too; `exact`
+    is that of `_doubly_robust.cross_sections`. `base`: leads against the period before, or all against the last
+    untreated one. `anticipation`: periods before the start in which effects are allowed. `trim`: comparison units
+    with a propensity this high leave a cell (`facts["trimmed"]` counts them over cells). `balance`: average over
+    event time only cohorts seen for that many periods after their start, up to then.
 
     With `draws` and a Generator, `facts` has multiplier-bootstrap (Mammen) standard errors by term, and the critical
     values of simultaneous bands by name. `facts["influence"]` (n, terms) sums to estimate - truth, in the order of
@@ -119,7 +121,7 @@ def estimate(
     _check_values(frame)
     data = _panel(frame, sample.covariates) if panel else _rows(frame, sample.covariates)
     data, comparison = _comparison(data, control, anticipation)
-    cells = _cells(data, comparison, method, control, base, anticipation, panel, trim)
+    cells = _cells(data, comparison, method, control, base, anticipation, panel, trim, exact)
     averages, cohorts, shares = _averages(data, cells, balance)
     basis = np.column_stack([cells.influence, shares])
     loadings = np.column_stack([a.loading for a in averages])
@@ -184,7 +186,7 @@ def _by_unit(code: Index, n: int, values: Array | Index, what: str) -> NDArray[n
     first[code] = values
     same = first[code] == values
     if not same.all():
-        raise Inapplicable(f"{int(len(np.unique(code[~same]))):,} units change their {what}; it must be one a unit.")
+        raise Inapplicable(f"{len(np.unique(code[~same])):,} units change their {what}; it must be one a unit.")
     return first
 
 
@@ -202,10 +204,10 @@ def _panel(frame: pd.DataFrame, covariates: tuple[str, ...]) -> Data:
     y, w, x = frame["y"].to_numpy(dtype=float), frame["weight"].to_numpy(dtype=float), _columns(frame, covariates)
     cell = unit * t + time
     count = np.bincount(cell, minlength=n * t)
-    wide_w = np.bincount(cell, w, minlength=n * t)
+    wide_w: Array = np.asarray(np.bincount(cell, w, minlength=n * t), dtype=float)
     if (count > 1).any():  # several rows of a unit and period count as their mean
         part = w / np.where(wide_w[cell] > 0, wide_w[cell], 1)
-        wide_y = np.bincount(cell, part * y, minlength=n * t)
+        wide_y: Array = np.asarray(np.bincount(cell, part * y, minlength=n * t), dtype=float)
         wide_x = np.column_stack(
             [np.empty((n * t, 0)), *(np.bincount(cell, part * x[:, j], minlength=n * t) for j in range(k))]
         )
@@ -262,8 +264,6 @@ def _comparison(data: Data, control: str, anticipation: int) -> tuple[Data, NDAr
     Units treated by the first period (and its anticipation) have no period before; cohorts that start after the
     last period count as never treated. With no such unit, the last cohort is compared with until its own start.
     """
-    from dataclasses import replace
-
     first, last = int(data.periods[0]), int(data.periods[-1])
     notes = list(data.notes)
     always = data.group <= first + anticipation
@@ -292,24 +292,19 @@ def _comparison(data: Data, control: str, anticipation: int) -> tuple[Data, NDAr
 
 
 def _keep_units(data: Data, kept: NDArray[np.bool_]) -> Data:
-    from dataclasses import replace
-
     if not kept.any():
         raise Inapplicable("no unit is observed before its treatment.")
-    common = {"units": data.units[kept], "group": data.group[kept], "share": data.share[kept]}
     cluster = np.unique(data.cluster[kept], return_inverse=True)[1]
+    data = replace(data, units=data.units[kept], group=data.group[kept], share=data.share[kept], cluster=cluster)
     if not len(data.unit):
-        return replace(data, **common, cluster=cluster, y=data.y[kept], w=data.w[kept], x=data.x[kept])  # type: ignore[arg-type]
+        return replace(data, y=data.y[kept], w=data.w[kept], x=data.x[kept])
     rows, code = kept[data.unit], np.cumsum(kept) - 1
     return replace(
-        data, **common, cluster=cluster, y=data.y[rows], w=data.w[rows], x=data.x[rows], unit=code[data.unit[rows]],
-        time=data.time[rows],
-    )  # type: ignore[arg-type]  # fmt: skip
+        data, y=data.y[rows], w=data.w[rows], x=data.x[rows], unit=code[data.unit[rows]], time=data.time[rows]
+    )
 
 
 def _keep_periods(data: Data, kept: NDArray[np.bool_]) -> Data:
-    from dataclasses import replace
-
     periods = data.periods[kept]
     if not len(data.unit):
         return replace(data, periods=periods, y=data.y[:, kept], w=data.w[:, kept], x=data.x[:, kept])
@@ -329,6 +324,7 @@ def _cells(
     anticipation: int,
     panel: bool,
     trim: float,
+    exact: bool,
 ) -> Cells:
     """All ATT(g, t). Cells of one cohort with the same comparison units and covariates share one solution."""
     periods = data.periods
@@ -338,8 +334,10 @@ def _cells(
         before = np.flatnonzero(periods + anticipation < g)
         if not len(before):
             continue
-        for t in range(0 if base == "universal" else 1, len(periods)):
-            plan.append((float(g), t, int(before[-1]) if base == "universal" or periods[t] >= g else t - 1))
+        plan += [
+            (float(g), t, int(before[-1]) if base == "universal" or periods[t] >= g else t - 1)
+            for t in range(0 if base == "universal" else 1, len(periods))
+        ]
     influence = np.zeros((len(data.units), len(plan)))
     att = np.full(len(plan), np.nan)
     is_base = np.array([t == b for _, t, b in plan])
@@ -353,21 +351,23 @@ def _cells(
             threshold = float(starts.min()) if len(starts) else np.inf  # the same units, whatever the period
             alone = -1 if steady else min(t, b) if panel else i
             jobs.setdefault((g, threshold, alone), []).append(i)
-    trimmed, refused = 0, {}
-    checked: dict[int, None] = {}
+    trimmed = 0
+    refused: dict[str, str] = {}
+    checked: set[int] = set()
     for (g, threshold, _), members in jobs.items():
         compared = ((data.group >= threshold) | never) & (data.group != g)
         now, then = np.array([plan[i][1] for i in members]), np.array([plan[i][2] for i in members])
         try:
             if panel:
-                at = min(int(now[0]), int(then[0]))
+                at = 0 if steady else min(int(now[0]), int(then[0]))
                 if at not in checked:  # said by name once, for all units of the period
-                    checked[at] = _named(data.x[:, 0 if steady else at], data.names)
+                    _named(data.x[:, at], data.names)
+                    checked.add(at)
                 rows = np.flatnonzero((data.group == g) | compared)
                 effect = _panel_cells(data, rows, g, now, then, at, method, trim)
-                influence[np.ix_(rows, members)] = effect.influence
+                influence[np.ix_(rows, np.array(members))] = effect.influence
             else:
-                effect, owner = _row_cell(data, g, compared, int(now[0]), int(then[0]), method, trim)
+                effect, owner = _row_cell(data, g, compared, int(now[0]), int(then[0]), method, trim, exact)
                 influence[:, members[0]] = np.bincount(owner, effect.influence[:, 0], minlength=len(data.units))
             att[members] = effect.att
             trimmed += effect.trimmed * len(members)
@@ -420,7 +420,14 @@ def _panel_cells(
 
 
 def _row_cell(
-    data: Data, g: float, compared: NDArray[np.bool_], now: int, then: int, method: dr.Method, trim: float
+    data: Data,
+    g: float,
+    compared: NDArray[np.bool_],
+    now: int,
+    then: int,
+    method: dr.Method,
+    trim: float,
+    exact: bool,
 ) -> tuple[dr.Effect, Index]:
     used = ((data.group == g) | compared)[data.unit] & ((data.time == now) | (data.time == then))
     owner = data.unit[used]
@@ -430,7 +437,7 @@ def _row_cell(
         if not (rows & (post == 1)).any() or not (rows & (post == 0)).any():
             raise Inapplicable(f"no {label} rows in one of the two periods.")
     x = dr.design(data.x[used, 0], data.names)
-    return dr.cross_sections(data.y[used], post, d, x, data.w[used, 0], method, trim), owner
+    return dr.cross_sections(data.y[used], post, d, x, data.w[used, 0], method, trim, exact=exact), owner
 
 
 def _averages(data: Data, cells: Cells, balance: int | None) -> tuple[list[Average], Array, Array]:
