@@ -14,17 +14,18 @@ from biglocal.model import Fit, Inapplicable, Sample
 from biglocal.study import modules
 from panels import panel
 
-MIXING = ("twfe", "event_study")  # with several starts they mix effects of cohorts, and must say so
-STAGGERED = ("imputation", "sun_abraham")  # made for several starts
+MIXING = ("twfe", "event_study", "repeated_cross_section", "dose_response")  # with several starts they mix effects of cohorts, and must say so
+STAGGERED = ("imputation", "sun_abraham", "stacked")  # made for several starts
 CHANGES = ("callaway_santanna", "drdid")  # of changes, given the covariates of a unit before treatment
 PANEL = MIXING + STAGGERED + CHANGES  # regressions of an outcome over time
 DESCRIBE = ("means", "truth")  # they take the same samples
+OWN = ("calendar_effects", "logit_did", "poisson")  # periods are years, or the scale is a log: laws in files of their own
 CROSS = ("balance", "overlap", "flow", "programme")  # they take a row a unit
 Frame = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def test_every_estimator_is_under_a_law() -> None:
-    assert set(modules("estimators")) == {*PANEL, *DESCRIBE, *CROSS}
+    assert set(modules("estimators")) == {*PANEL, *DESCRIBE, *OWN, *CROSS}
 
 
 def by_term(fit: Fit) -> dict[tuple[str, int | None, str], tuple[float, float, float]]:
@@ -37,6 +38,8 @@ def with_frame(sample: Sample, change: Frame) -> Sample:
 
 def base(name: str, **options: float) -> Sample:
     sample = panel(seed=4, **options)  # type: ignore[arg-type]
+    if name == "dose_response":
+        return with_frame(sample, lambda f: f.assign(dose=1.0 + f["cluster"] % 7))
     if name == "truth":
         return with_frame(sample, lambda f: f.assign(effect=0.3 * f["d"]))
     return sample
