@@ -14,13 +14,15 @@ from biglocal.model import Fit, Inapplicable, Sample
 from biglocal.study import modules
 from panels import panel
 
-MIXING = ("twfe", "event_study", "repeated_cross_section", "dose_response")  # with several starts they mix effects of cohorts, and must say so
+# with several starts these mix effects of cohorts, and must say so
+MIXING = ("twfe", "event_study", "repeated_cross_section", "dose_response")
 STAGGERED = ("imputation", "sun_abraham", "stacked")  # made for several starts
 CHANGES = ("callaway_santanna", "drdid")  # of changes, given the covariates of a unit before treatment
-PANEL = MIXING + STAGGERED + CHANGES  # regressions of an outcome over time
+MODEL_FREE = ("matched_change",)  # refuses covariates
+PANEL = MIXING + STAGGERED + CHANGES + MODEL_FREE  # regressions of an outcome over time
 DESCRIBE = ("means", "truth")  # they take the same samples
-OWN = ("calendar_effects", "logit_did", "poisson")  # periods are years, or the scale is a log: laws in files of their own
-CROSS = ("balance", "overlap", "flow", "programme")  # they take a row a unit
+OWN = ("calendar_effects", "logit_did", "poisson", "goodman_bacon", "synthetic_did")  # periods are years, or the scale is a log: laws in files of their own
+CROSS = ("balance", "overlap", "flow", "programme", "match_quality")  # they take a row a unit
 Frame = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -181,7 +183,7 @@ def test_degenerate_input_is_refused_with_a_reason(name: str, change: Frame, rea
         estimator(name)(with_frame(base(name), change))
 
 
-@pytest.mark.parametrize("name", PANEL)
+@pytest.mark.parametrize("name", MIXING + STAGGERED + CHANGES)
 def test_a_covariate_that_is_collinear_is_named(name: str) -> None:
     sample = with_frame(base(name), lambda f: f.assign(x=2.0 if name in CHANGES else f["unit"] * 2.0))
     with pytest.raises(Inapplicable, match="collinear"):
