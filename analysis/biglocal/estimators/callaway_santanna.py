@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from biglocal.estimators import _doubly_robust as dr
-from biglocal.estimators._fixest import check_design
+from biglocal.estimators._fixest import check_design, treated_clusters
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def estimate(
     with a propensity this high leave a cell (`facts["trimmed"]` counts them over cells). `balance`: average over
     event time only cohorts seen for that many periods after their start, up to then.
 
-    With `draws` and a Generator, `facts` has multiplier-bootstrap (Mammen) standard errors by term, and the critical
+    With `draws` and a Generator, `facts` has multiplier-bootstrap standard errors by term, and the critical
     values of simultaneous bands by name. `facts["influence"]` (n, terms) sums to estimate - truth, in the order of
     `terms`; `facts["units"]` and `facts["clusters"]` (n,) name its rows.
 
@@ -117,7 +117,8 @@ def estimate(
     if draws and rng is None:
         raise Inapplicable("bootstrap draws need a random generator: give rng=np.random.default_rng(seed).")
     frame = sample.frame
-    check_design(frame)
+    if control == "never" or frame["first_treated"].nunique() < 2:  # else later cohorts may stand in for a comparison
+        check_design(frame)
     _check_values(frame)
     data = _panel(frame, sample.covariates) if panel else _rows(frame, sample.covariates)
     data, comparison = _comparison(data, control, anticipation)
@@ -159,6 +160,8 @@ def _check_values(frame: pd.DataFrame) -> None:
     y, weight = frame["y"].to_numpy(dtype=float), frame["weight"].to_numpy(dtype=float)
     if not np.isfinite(y).all():
         raise Inapplicable(f"the outcome is missing or infinite in {int((~np.isfinite(y)).sum()):,} rows.")
+    if treated_clusters(frame) < 2:
+        raise Inapplicable(f"{treated_clusters(frame)} treated cluster: its error cannot be told from its effect.")
     if not (weight > 0).any():
         raise Inapplicable("all weights are zero.")
     if np.ptp(y) == 0:
@@ -538,19 +541,18 @@ def _bootstrap(
     """Multiplier bootstrap (Callaway and Sant'Anna 2021, algorithm 1), by cluster.
 
     Standard errors are interquartile ranges over the normal's; a critical value is the quantile of the largest
-    |t*| among the terms of a name. Mammen's multipliers take two values; the odds, of 2^16, are made so that mean
-    nought and variance one hold exactly.
+    |t*| among the terms of a name. Multipliers are Rademacher's, as in did: a bit a cluster and draw.
     """
     from scipy.special import ndtri
 
-    odds = round((1 + 5**-0.5) / 2 * 2**16) / 2**16  # of the lower value
-    low, high = -(((1 - odds) / odds) ** 0.5), (odds / (1 - odds)) ** 0.5
+    n = len(scores)
     total = scores.sum(axis=0)
     sums = np.empty((draws, scores.shape[1]))
     for start in range(0, draws, 128):  # memory, not speed: 128 draws at a time
         size = min(128, draws - start)
-        upper = rng.integers(0, 2**16, size=(size, len(scores)), dtype=np.uint16) >= odds * 2**16
-        sums[start : start + size] = low * total + (high - low) * (upper.astype(float) @ scores)
+        bits = rng.integers(0, 256, size=(size, -(-n // 8)), dtype=np.uint8)
+        signs = np.unpackbits(bits, axis=1, count=n).astype(float)
+        sums[start : start + size] = 2 * (signs @ scores) - total
     star = sums @ loadings
     ordered = np.sort(star, axis=0)
     quartiles = [ordered[int(np.ceil(q * draws)) - 1] for q in (0.25, 0.75)]
