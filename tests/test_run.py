@@ -41,7 +41,6 @@ def no_estimator(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("an estimator was called")
 
     monkeypatch.setattr("biglocal.estimators.estimator", fail)
-    monkeypatch.setattr(run, "_estimate", fail)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -461,6 +461,50 @@ def subgroup_forest(canvas: Canvas) -> Figure:
     return figure
 
 
+def design_forest(canvas: Canvas) -> Figure:
+    """The same effect under several designs (comparisons, estimators, dates): a line a design, an outcome a column."""
+    from matplotlib.figure import Figure
+
+    study = canvas.study
+    chosen = _outcomes(canvas)
+    dimensions = ("comparison", "estimator", "treatment")
+    varying = [d for d in dimensions if len({getattr(r, d) for r in canvas.rows}) > 1] or ["comparison"]
+
+    def design(row: Row) -> tuple[str, ...]:
+        return tuple(getattr(row, d) for d in varying)
+
+    lines = sorted(
+        {design(r) for r in canvas.rows}, key=lambda k: [order(study, d, v) for d, v in zip(varying, k, strict=True)]
+    )
+    words = ["\n".join(_wrap(label(study, d, v), 44) for d, v in zip(varying, k, strict=True)) for k in lines]
+    tall = [0.13 * (1 + w.count("\n")) + 0.12 for w in words]
+    height = sum(tall) + 0.95
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.subplots(1, len(chosen), squeeze=False, sharey=True).ravel()
+    figure.subplots_adjust(left=0.37, right=0.985, top=1 - 0.25 / height, bottom=0.62 / height, wspace=0.08)
+    at = [-(sum(tall[:i]) + tall[i] / 2) for i in range(len(lines))]
+    for ax, outcome in zip(axes, chosen, strict=True):
+        of = {design(r): r for r in canvas.rows if r.outcome == outcome.name and _known(r)}
+        ax.axvline(0, color=GREY, linewidth=0.7)
+        for i, (key, y) in enumerate(zip(lines, at, strict=True)):
+            if key in of:
+                style = (
+                    {"color": BLUE, "marker": "o"}
+                    if i == 0
+                    else {"color": DARK, "marker": "s", "markerfacecolor": "white"}
+                )
+                errors = _errors([of[key]])
+                ax.errorbar([_value(of[key].estimate)], [y], xerr=errors, linestyle="none", markersize=4, **style)
+        ax.set_title(outcome.label)
+        ax.set_xlabel(f"{outcome.unit};\n{outcome.better} is better")
+        ax.tick_params(axis="y", length=0)
+        ax.locator_params(axis="x", nbins=4)
+    axes[0].set_yticks(at)
+    axes[0].set_yticklabels(words, fontsize=7)
+    axes[0].set_ylim(-sum(tall), 0)
+    return figure
+
+
 def _timeline(ax: Axes, outcome: Outcome, years: Sequence[int], start: float | None) -> None:
     if start is not None:
         ax.axvline(start, color=DARK, linewidth=0.8, linestyle=":")
@@ -484,6 +528,7 @@ def _wrap(text: str, width: int) -> str:
 
 FIGURES: dict[str, Callable[[Canvas], Figure]] = {
     "flow": flow,
+    "design_forest": design_forest,
     "love": love,
     "overlap": overlap,
     "trends": trends,

@@ -112,6 +112,16 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimation:
+    """How the report calls an estimator, and the settings it is used with, as its file documents them."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    name: str
+    label: str
+    options: dict[str, bool | int | float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Treatment:
     """When treatment starts. `year` is for the rule common_start; the other rules read a date of `programme`.
 
@@ -183,6 +193,7 @@ class Study:
     outcomes: dict[str, Outcome]
     subgroups: dict[str, Subgroup]
     comparisons: dict[str, Comparison]
+    estimators: dict[str, Estimation]
     analyses: tuple[Grid, ...]
     exhibits: tuple[str, ...]
 
@@ -301,7 +312,7 @@ class Run:
 class Estimator(Protocol):
     """A pure function from a sample to a fit."""
 
-    def __call__(self, sample: Sample) -> Fit:
+    def __call__(self, sample: Sample, **options: Any) -> Fit:
         """Estimate; raises `Inapplicable` with a reason where the sample is not of its kind."""
         ...
 

@@ -6,12 +6,13 @@ computed again, and one that is can be told apart in a diff of results.csv.
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,7 @@ if TYPE_CHECKING:
     from biglocal.data.load import Tier
 
 LIBRARIES = ("linearmodels", "matplotlib", "numpy", "pandas", "pyarrow", "pyfixest", "scipy", "statsmodels", "typst")
-SHARED = (
-    "model.py", "sample.py", "inference/__init__.py",
-    "inference/cluster.py",
-    "inference/wild.py", "results.py", "provenance.py", "run.py", "data/load.py", "data/tables.py",
-    "matching/__init__.py", "estimators/__init__.py", "estimators/_fixest.py",
-)  # fmt: skip
+ALWAYS = ("estimate.py", "sample.py")  # and what these import
 
 
 def versions() -> dict[str, str]:
@@ -50,10 +46,27 @@ def lock() -> str:
     return digest(path.read_bytes()) if path.is_file() else digest(json.dumps(versions(), sort_keys=True))
 
 
-@lru_cache(maxsize=256)
+@cache
 def code(*files: str) -> str:
-    """Digest of source files of the package, by name."""
-    return digest(*(part for f in files for part in (f, (HERE / f).read_bytes())))
+    """Digest of source files of the package and of all that they import from it, found in their text."""
+    wanted, seen = list(files), set[str]()
+    while wanted:
+        file = wanted.pop()
+        if file not in seen:
+            seen.add(file)
+            wanted += _imports(file)
+    return digest(*(part for f in sorted(seen) for part in (f, (HERE / f).read_bytes())))
+
+
+@cache
+def _imports(file: str) -> tuple[str, ...]:
+    found = set[str]()
+    for node in ast.walk(ast.parse((HERE / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("biglocal"):
+            base = (node.module or "").removeprefix("biglocal").strip(".").replace(".", "/")
+            for name in (base, *(f"{base}/{alias.name}".strip("/") for alias in node.names)):
+                found |= {f for f in (f"{name}.py", f"{name}/__init__.py") if (HERE / f).is_file()}
+    return tuple(sorted(found))
 
 
 def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str:
@@ -66,7 +79,7 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str
         "data": {t: tier.digest(t) for t in tables(study, analysis)},
         "draws": draws if analysis.inference == "wild_bootstrap" else None,
     }
-    files = [*SHARED, f"estimators/{analysis.estimator}.py"]
+    files = [*ALWAYS, f"estimators/{analysis.estimator}.py"]
     for kind, name in (
         ("outcomes", analysis.outcome),
         ("subgroups", analysis.subgroup),
@@ -76,6 +89,8 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str
         entry = getattr(study, kind).get(name)
         if entry is not None:
             used[kind] = asdict(entry)
+    if analysis.estimator in study.estimators:
+        used["estimator"] = asdict(study.estimators[analysis.estimator])
     if analysis.comparison:
         files.append(f"matching/{study.comparisons[analysis.comparison].method}.py")
     return digest(json.dumps(used, sort_keys=True), code(*files), lock())

@@ -7,28 +7,19 @@ there is not computed again, and a killed run goes on where it stopped.
 from __future__ import annotations
 
 import fnmatch
-import itertools
-import math
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from biglocal import provenance, results
 from biglocal.data import load as data_load
 from biglocal.data.load import Tier
-from biglocal.model import Analysis, DataError, Fit, Inapplicable, Run, Study, StudyError, Term
+from biglocal.model import Analysis, DataError, Run, Study, StudyError
 from biglocal.results import COLUMNS, Row
 from biglocal.study import HERE, MANUSCRIPT, PATH, ROOT, expand, tables
 from biglocal.study import load as load_study
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from biglocal.model import Sample
-    from biglocal.sample import Draw
 
 OUTPUTS = ROOT / "outputs"
 EXPECTED = OUTPUTS / "expected"
@@ -77,13 +68,13 @@ def reproduce(
     todo = [a for a in wanted if a.id not in kept]
     if todo:
         kept |= _estimate(study, tier, todo, digests, out, count, jobs, progress, say)
+    from biglocal import estimate, exhibits
+
     # through text first: rows kept from a file and rows just made must lead to the same last digit
     rows = results.loads(results.dumps(row for a in plan for row in kept.get(a.id, ())), "results.csv")
-    text = results.dumps(adjust(rows, study))
+    text = results.dumps(estimate.adjust(rows, study))
     _write_if_new(out / "results.csv", text)
     (out / JOURNAL).unlink(missing_ok=True)
-
-    from biglocal import exhibits
 
     notes = tier.notes() if todo else provenance.notes(out, tier.digests)
     run = Run(tier.name, tier.banner, tier.lacks, tier.notes() if notes is None else notes, tier.digests,
@@ -172,99 +163,24 @@ def _estimate(
     """Draw, estimate and infer; journal each analysis as it comes."""
     from threadpoolctl import threadpool_limits
 
-    from biglocal import sample
+    from biglocal import estimate
+    from biglocal.sample import Draw
 
-    draw = sample.Draw(study, tier)
+    draw = Draw(study, tier)
+    found: dict[str, tuple[Row, ...]] = {}
     with threadpool_limits(1):  # sums in one order: the same bytes on any number of cores
         say(f"reading the {tier.name} tier")
         for table in sorted({t for a in todo for t in tables(study, a) if tier.has(t)}):
             tier.table(table)
-        _check_levels(draw, todo)
-        groups = [list(g) for _, g in itertools.groupby(todo, key=lambda a: replace(a, id="", inference=""))]
+        estimate.check_levels(draw, todo)
         say(f"estimating {len(todo)} analyses")
-        found: dict[str, tuple[Row, ...]] = {}
         with _journal(out) as write, _bar(progress, len(todo)) as advance:
-            for done in _map(_jobs(draw, study, groups, draws), jobs):
-                for analysis, fits in done:
-                    rows = tuple(_rows(study, tier, analysis, fits, digests[analysis.id]))
-                    found[analysis.id] = rows
-                    write(rows)
-                    advance(1)
+            for analysis, fit in estimate.estimate(draw, todo, draws, jobs):
+                rows = tuple(estimate.rows(study, tier.name, analysis, fit, digests[analysis.id]))
+                found[analysis.id] = rows
+                write(rows)
+                advance(1)
     return found
-
-
-def _check_levels(draw: Draw, todo: Sequence[Analysis]) -> None:
-    """Draw each subgroup's sample once before anything is estimated: an empty level is refused now, not later."""
-    for analysis in todo:
-        if analysis.subgroup != "all" and analysis.part != "truth":
-            try:
-                draw.sample(analysis)
-            except Inapplicable:
-                continue
-
-
-Work = tuple[list[Analysis], "Sample | str", float, int, int]
-Result = list[tuple[Analysis, "Fit | str"]]
-
-
-def _jobs(draw: Draw, study: Study, groups: Iterable[list[Analysis]], draws: int) -> Iterator[Work]:
-    for group in groups:
-        sample: Sample | str
-        try:
-            sample = draw.sample(group[0])
-        except Inapplicable as e:
-            sample = str(e)
-        yield group, sample, study.policy.conf_level, draws, study.seed
-
-
-def work(group: list[Analysis], sample: Sample | str, conf_level: float, draws: int, seed: int) -> Result:
-    """Estimate one sample once, and complete the fit by each inference asked of it. A string is a reason not to."""
-    from biglocal import inference
-    from biglocal.estimators import estimator
-
-    if isinstance(sample, str):
-        return [(a, sample) for a in group]
-    function = estimator(group[0].estimator)
-    try:
-        fit = function(sample)
-    except Inapplicable as e:
-        return [(a, str(e)) for a in group]
-    except Exception as e:
-        e.add_note(f"in analysis {group[0].id}")
-        raise
-    out: Result = []
-    for analysis in group:
-        infer = inference.infer(analysis.inference, conf_level, draws)
-        try:
-            out.append((analysis, infer(function, sample, fit, generator(seed, analysis.id))))
-        except Inapplicable as e:
-            out.append((analysis, str(e)))
-    return out
-
-
-def generator(seed: int, name: str) -> np.random.Generator:
-    """Random numbers of one analysis: by its name, so that order and number of workers change nothing."""
-    import numpy as np
-
-    return np.random.default_rng([seed, zlib.crc32(name.encode())])
-
-
-def _map(items: Iterator[Work], jobs: int) -> Iterator[Result]:
-    if jobs <= 1:
-        yield from (work(*item) for item in items)
-        return
-    from joblib import Parallel, delayed
-
-    yield from Parallel(n_jobs=jobs, backend="loky", return_as="generator", pre_dispatch=2 * jobs)(
-        delayed(_limited)(*item) for item in items
-    )
-
-
-def _limited(*item: Any) -> Result:
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        return work(*item)
 
 
 @contextmanager
@@ -296,94 +212,6 @@ def _bar(progress: Callable[[int], Any] | None, total: int) -> Iterator[Callable
         return
     with progress(total) as advance:
         yield advance
-
-
-def _rows(study: Study, tier: Tier, analysis: Analysis, fit: Fit | str, digest: str) -> Iterator[Row]:
-    """The rows of one analysis; one row with the reason where it does not apply."""
-    outcome = study.outcomes.get(analysis.outcome)
-
-    def row(term: Term | None, status: str, reason: str, counts: tuple[int | None, ...]) -> Row:
-        t = term or Term("", float("nan"))
-        hidden = status != "ok"
-
-        def number(value: float) -> float | None:
-            return None if hidden or math.isnan(value) else value
-
-        return Row(
-            analysis=analysis.id,
-            digest=digest,
-            part=analysis.part,
-            outcome=analysis.outcome,
-            subgroup=analysis.subgroup,
-            level=t.level,
-            comparison=analysis.comparison,
-            treatment=analysis.treatment,
-            estimator=analysis.estimator,
-            inference=analysis.inference,
-            term=t.name,
-            period=t.period,
-            estimate=number(t.estimate),
-            std_error=number(t.std_error),
-            df=number(t.df),
-            statistic=number(t.statistic),
-            p_value=number(t.p_value),
-            p_adjusted=None,
-            conf_low=number(t.conf_low),
-            conf_high=number(t.conf_high),
-            conf_level=study.policy.conf_level if t.conf_low == t.conf_low and not hidden else None,
-            unit=outcome.unit if outcome else "",
-            n_obs=counts[0],
-            n_units=counts[1],
-            n_treated=counts[2],
-            n_clusters=counts[3],
-            status=status,
-            reason=reason,
-            tier=tier.name,
-            df_num=t.df_num,
-            n_treated_clusters=None if hidden else t.n_treated_clusters,
-        )
-
-    if isinstance(fit, str):
-        yield row(None, "inapplicable", fit, (None, None, None, None))
-        return
-    steps = fit.facts.get("counts")
-    treated = [fit.n_treated if t.n_treated is None else t.n_treated for t in fit.terms]
-    small = [outcome is not None and n < study.policy.min_cell for n in treated]
-    for i, term in enumerate(fit.terms):
-        # a test of the difference gives a hidden level away: it is hidden with it
-        hidden = small[i] or (term.name == "difference" and any(small))
-        counts = (fit.n_obs, fit.n_units, treated[i], fit.n_clusters) if not steps else (fit.n_obs, *steps[i])
-        if hidden:
-            why = f"Fewer than {study.policy.min_cell} treated units in a level: not shown (policy.min_cell)."
-            yield row(term, "suppressed", why, (None, None, None, None))
-        else:
-            yield row(term, "ok", fit.caution, counts)
-
-
-def adjust(rows: Sequence[Row], study: Study) -> list[Row]:
-    """Fill p_adjusted: effects within the outcome's family, tests of difference within the outcome.
-
-    Made anew from the whole table each time, so that adding an outcome to a family moves its fellows.
-    """
-    from biglocal.inference import adjust as adjusted
-
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for i, r in enumerate(rows):
-        if r.p_value is None:
-            continue
-        if r.part == "effects" and r.term == "att":
-            family = study.outcomes[r.outcome].family
-            groups.setdefault(
-                (r.part, family, r.subgroup, r.comparison, r.treatment, r.estimator, r.inference), []
-            ).append(i)
-        elif r.term == "difference":
-            groups.setdefault((r.part, r.outcome, r.comparison, r.treatment, r.estimator, r.inference), []).append(i)
-    out = [replace(r, p_adjusted=None) for r in rows]
-    for members in groups.values():
-        values = adjusted([rows[i].p_value or 0.0 for i in members], study.policy.multiplicity)
-        for i, p in zip(members, values, strict=True):
-            out[i] = replace(out[i], p_adjusted=p)
-    return out
 
 
 def _write_if_new(path: Path, text: str) -> None:

@@ -27,7 +27,7 @@ from biglocal.model import (
     Subgroup,
     Treatment,
 )
-from biglocal.study import baseline
+from biglocal.study import WITH_SETS, baseline
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,6 +75,11 @@ class Draw:
         here = [c for c in comparison.optional if areas[c].notna().any()]
         return (*comparison.covariates, *here, *(f"{o}_{w}" for o in comparison.baseline for w in ("level", "trend")))
 
+    def _all_covariates(self, name: str) -> tuple[str, ...]:
+        """What balance is looked at for: the comparison's covariates and the outcomes before treatment."""
+        comparison = self.study.comparisons[name]
+        return (*comparison.covariates, *comparison.optional, *baseline(self.study))
+
     def _match(self, comparison: Comparison) -> tuple[pd.DataFrame, tuple[Step, ...]]:
         covariates = self._covariates(comparison)
         frame, steps = self._eligible(comparison, covariates)
@@ -95,11 +100,12 @@ class Draw:
         frame = frame.assign(weight=match.weights, score=match.score)
         has_set, t = match.sets >= 0, frame["treated"].to_numpy() == 1
         area, own = (frame[c].astype(object).to_numpy() for c in ("area_id", "msoa11"))
-        with_area = has_set | t if self.study.policy.cluster == "set" else t
+        with_sets = comparison.method in (*WITH_SETS, "full")
+        of_set = has_set & ~t & (with_sets and self.study.policy.cluster == "set")
         frame = frame.assign(
             set_lsoa=frame["lsoa11"].to_numpy(dtype=object)[heads],
-            in_set=has_set,
-            cluster=np.where(with_area, area[heads], own).astype(str),
+            in_set=has_set & (comparison.method in WITH_SETS) & (comparison.level == "lsoa"),
+            cluster=np.where(t, area, np.where(of_set, area[heads], own)).astype(str),
         )
         w = (frame["weight"] > 0).to_numpy()
         name = (
@@ -203,7 +209,8 @@ class Draw:
 
     def _cross_section(self, analysis: Analysis) -> Sample:
         cells, flow = self.matched(analysis.comparison)
-        y = {"balance": analysis.outcome, "overlap": "score", "flow": "weight"}[analysis.part]
+        y = {"balance": analysis.outcome, "overlap": "score"}.get(analysis.part, "weight")
+        covariates = tuple(c for c in self._all_covariates(analysis.comparison) if cells[c].notna().any())
         if analysis.part == "balance":
             if cells[y].isna().all():
                 source = self.study.outcomes[baseline(self.study)[y][0]].column if y in baseline(self.study) else y
@@ -219,6 +226,9 @@ class Draw:
                 "level": "",
             }
         )
+        if analysis.part == "quality":
+            frame = frame.assign(**{c: cells[c].to_numpy(dtype=float, na_value=np.nan) for c in covariates})
+            return Sample(frame, "", covariates=covariates, flow=flow)
         return Sample(frame, "", flow=flow)
 
     def _over_time(self, analysis: Analysis) -> Sample:

@@ -18,13 +18,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from biglocal.data.tables import TABLES
-from biglocal.model import Analysis, Comparison, Grid, Outcome, Study, StudyError, Subgroup
+from biglocal.model import Analysis, Comparison, Estimation, Grid, Outcome, Study, StudyError, Subgroup
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PATH = ROOT / "analysis" / "study.toml"
 MANUSCRIPT = ROOT / "manuscript"
-NAMED = ("treatments", "outcomes", "subgroups", "comparisons")
+NAMED = ("treatments", "outcomes", "subgroups", "comparisons", "estimators")
 WITH_SETS = ("nearest", "optimal")  # methods whose sets have one treated unit each
 TABLE_OF = {"area": "programme", "lsoa": "areas", "person": "survey"}
 
@@ -121,7 +121,13 @@ def _sentence(file: str, error: ValidationError) -> str:
 def _record(where: tuple[str | int, ...]) -> type[Any] | None:
     if not where:
         return Study
-    records = {"outcomes": Outcome, "subgroups": Subgroup, "comparisons": Comparison, "analyses": Grid}
+    records = {
+        "outcomes": Outcome,
+        "subgroups": Subgroup,
+        "comparisons": Comparison,
+        "estimators": Estimation,
+        "analyses": Grid,
+    }
     return records.get(str(where[0]))
 
 
@@ -189,6 +195,10 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
             raise StudyError(f"{file}: {at}.ratio: {c.ratio} comparison LSOAs for a treated one. Give 1 or more.")
         if c.caliper is not None and c.caliper <= 0:
             raise StudyError(f"{file}: {at}.caliper: {c.caliper} is not above 0. Leave it out for no caliper.")
+    for m in study.estimators.values():
+        named("estimators", m.name, estimators, "estimator")
+        for x in m.options:
+            named(f"estimators.{m.name}.options", x, settings("estimators", m.name), f"option of estimator {m.name}")
     for i, block in enumerate(study.analyses):
         at = f"analyses[{i}] (part {block.part})"
         for kind, names, known in (

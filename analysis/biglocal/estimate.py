@@ -1,0 +1,194 @@
+"""From a sample to rows: one analysis estimated, inferred, and written in the columns of the results table."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from biglocal.model import Analysis, Fit, Inapplicable, Sample, Study, Term
+from biglocal.results import Row
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from biglocal.sample import Draw
+
+Result = tuple[Analysis, "Fit | str"]
+
+
+def check_levels(draw: Draw, analyses: Sequence[Analysis]) -> None:
+    """Draw each subgroup's sample before anything is estimated, so that an empty level is refused now, not later.
+
+    Raises `DataError` naming the level and the values there are.
+    """
+    for analysis in analyses:
+        if analysis.subgroup != "all" and analysis.part != "truth":
+            with suppress(Inapplicable):
+                draw.sample(analysis)
+
+
+def estimate(draw: Draw, analyses: Sequence[Analysis], draws: int, jobs: int) -> Iterator[Result]:
+    """Each analysis with its complete fit, or with the reason why there is none, in the order given.
+
+    Neighbours that differ in their inference alone share one sample and one fit. `jobs`: worker processes.
+    """
+    study = draw.study
+    groups = [list(g) for _, g in itertools.groupby(analyses, key=lambda a: replace(a, id="", inference=""))]
+    items = (
+        (g, _sample(draw, g[0]), _options(study, g[0].estimator), study.policy.conf_level, draws, study.seed)
+        for g in groups
+    )
+    if jobs <= 1:
+        for item in items:
+            yield from work(*item)
+        return
+    from joblib import Parallel, delayed
+
+    parallel = Parallel(n_jobs=jobs, backend="loky", return_as="generator", pre_dispatch=2 * jobs)
+    for found in parallel(delayed(_limited)(*item) for item in items):
+        yield from found
+
+
+def _sample(draw: Draw, analysis: Analysis) -> Sample | str:
+    try:
+        return draw.sample(analysis)
+    except Inapplicable as e:
+        return str(e)
+
+
+def _options(study: Study, name: str) -> dict[str, Any]:
+    return dict(study.estimators[name].options) if name in study.estimators else {}
+
+
+def work(
+    group: list[Analysis], sample: Sample | str, options: dict[str, Any], conf_level: float, draws: int, seed: int
+) -> list[Result]:
+    """Estimate one sample once, and complete the fit by each inference asked of it. A string is a reason not to."""
+    from biglocal import inference
+    from biglocal.estimators import estimator
+
+    if isinstance(sample, str):
+        return [(a, sample) for a in group]
+    function = estimator(group[0].estimator)
+    try:
+        fit = function(sample, **options)
+    except Inapplicable as e:
+        return [(a, str(e)) for a in group]
+    except Exception as e:
+        e.add_note(f"in analysis {group[0].id}")
+        raise
+    out: list[Result] = []
+    for analysis in group:
+        infer = inference.infer(analysis.inference, conf_level, draws)
+        try:
+            out.append((analysis, infer(function, sample, fit, generator(seed, analysis.id))))
+        except Inapplicable as e:
+            out.append((analysis, str(e)))
+    return out
+
+
+def _limited(*item: Any) -> list[Result]:
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # a worker is a fresh process, with limits of its own
+        return work(*item)
+
+
+def generator(seed: int, name: str) -> np.random.Generator:
+    """Random numbers of one analysis: by its name, so that order and number of workers change nothing."""
+    import numpy as np
+
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: str) -> Iterator[Row]:
+    """The rows of one analysis; one row with the reason where it does not apply."""
+    outcome = study.outcomes.get(analysis.outcome)
+
+    def row(term: Term | None, status: str, reason: str, counts: tuple[int | None, ...]) -> Row:
+        t = term or Term("", float("nan"))
+        hidden = status != "ok"
+
+        def number(value: float) -> float | None:
+            return None if hidden or math.isnan(value) else value
+
+        return Row(
+            analysis=analysis.id,
+            digest=digest,
+            part=analysis.part,
+            outcome=analysis.outcome,
+            subgroup=analysis.subgroup,
+            level=t.level,
+            comparison=analysis.comparison,
+            treatment=analysis.treatment,
+            estimator=analysis.estimator,
+            inference=analysis.inference,
+            term=t.name,
+            period=t.period,
+            estimate=number(t.estimate),
+            std_error=number(t.std_error),
+            df=number(t.df),
+            statistic=number(t.statistic),
+            p_value=number(t.p_value),
+            p_adjusted=None,
+            conf_low=number(t.conf_low),
+            conf_high=number(t.conf_high),
+            conf_level=study.policy.conf_level if t.conf_low == t.conf_low and not hidden else None,
+            unit=outcome.unit if outcome else "",
+            n_obs=counts[0],
+            n_units=counts[1],
+            n_treated=counts[2],
+            n_clusters=counts[3],
+            status=status,
+            reason=reason,
+            tier=tier,
+            df_num=t.df_num,
+            n_treated_clusters=None if hidden else t.n_treated_clusters,
+        )
+
+    if isinstance(fit, str):
+        yield row(None, "inapplicable", fit, (None, None, None, None))
+        return
+    steps = fit.facts.get("counts")
+    treated = [fit.n_treated if t.n_treated is None else t.n_treated for t in fit.terms]
+    small = [outcome is not None and n < study.policy.min_cell for n in treated]
+    for i, term in enumerate(fit.terms):
+        # a test of the difference gives a hidden level away: it is hidden with it
+        hidden = small[i] or (term.name == "difference" and any(small))
+        counts = (fit.n_obs, fit.n_units, treated[i], fit.n_clusters) if not steps else (fit.n_obs, *steps[i])
+        if hidden:
+            why = f"Fewer than {study.policy.min_cell} treated units in a level: not shown (policy.min_cell)."
+            yield row(term, "suppressed", why, (None, None, None, None))
+        else:
+            yield row(term, "ok", fit.caution, counts)
+
+
+def adjust(table: Sequence[Row], study: Study) -> list[Row]:
+    """Fill p_adjusted: effects within the outcome's family, tests of difference within the outcome.
+
+    Made anew from the whole table each time, so that adding an outcome to a family moves its fellows.
+    """
+    from biglocal.inference import adjust as adjusted
+
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, r in enumerate(table):
+        if r.p_value is None:
+            continue
+        if r.part == "effects" and r.term == "att":
+            family = study.outcomes[r.outcome].family
+            groups.setdefault(
+                (r.part, family, r.subgroup, r.comparison, r.treatment, r.estimator, r.inference), []
+            ).append(i)
+        elif r.term == "difference":
+            groups.setdefault((r.part, r.outcome, r.comparison, r.treatment, r.estimator, r.inference), []).append(i)
+    out = [replace(r, p_adjusted=None) for r in table]
+    for members in groups.values():
+        values = adjusted([table[i].p_value or 0.0 for i in members], study.policy.multiplicity)
+        for i, p in zip(members, values, strict=True):
+            out[i] = replace(out[i], p_adjusted=p)
+    return out
