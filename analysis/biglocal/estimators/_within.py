@@ -46,7 +46,7 @@ def linear(frame: pd.DataFrame, columns: dict[str, NDArray[np.float64]], fixed: 
 
     As `_fixest.linear`, for the same input and with the same answer. Rows of weight zero leave first and are
     not counted. Raises `Inapplicable` for fewer than two clusters, a constant outcome, weights that are all
-    zero or negative, and columns that are collinear with the rest (named).
+    zero or negative, missing values, and columns that are collinear with the rest (named).
     """
     y, weight, cluster, keep = checked(frame)
     x = {n: c if keep is None else c[keep] for n, c in columns.items()}
@@ -90,8 +90,8 @@ def least_squares(
 ) -> Solution:
     """Weighted least squares of `y` (n,) on `columns` and the levels of `fixed` ((n,) codes from 0).
 
-    No constant is added. `weight` > 0. Raises `Inapplicable` where a column is collinear with the fixed
-    effects or with columns before it (named).
+    No constant is added. `weight` > 0. Raises `Inapplicable` where a column has missing values, or is collinear
+    with the fixed effects or with columns before it (named).
     """
     project = projector(fixed, weight)
     n, k = len(y), len(columns)
@@ -102,6 +102,9 @@ def least_squares(
     for j, column in enumerate((*columns.values(), y)):
         length[j] = np.linalg.norm(root * (column - column.mean() if fixed else column))
         np.multiply(project(column), root, out=x[:, j])
+    absent = [name for name, size in zip((*columns, "the outcome"), length, strict=True) if not np.isfinite(size)]
+    if absent:
+        raise Inapplicable(f"missing or infinite values in {', '.join(absent)}: fill them in or leave the rows out.")
     gram = x.T @ x
     refuse_collinear(gram[:k, :k], length[:k], tuple(columns))
     # solved on columns of length one, which keeps the accuracy of columns on different scales
