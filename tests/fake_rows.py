@@ -65,6 +65,8 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
             said("smd_unmatched", 0.5), said("smd_matched", smd),
             said("variance_ratio_unmatched", 1.4), said("variance_ratio_matched", 1.1),
         ]  # fmt: skip
+    if a.part == "quality":
+        return [said("treated", 600.0), said("effective_sample_size", 2345.6), said("max_abs_smd", smd)]
     if a.part == "overlap":
         groups = ("treated", "control_unmatched", "control_matched")
         bins = [said(g, 0.1, period=i, conf_low=i / 10, conf_high=(i + 1) / 10) for g in groups for i in range(10)]
