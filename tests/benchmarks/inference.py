@@ -70,8 +70,8 @@ def main(folder: Path) -> None:
     }
     for name, task in rows.items():
         taken = median(task)
-        print(f"{name:70s} {taken:8.3f} s {taken / refit:7.1f} refits")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+        sys.stdout.write(f"{name:70s} {taken:8.3f} s {taken / refit:7.1f} refits\n")
+    sys.stdout.write(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB\n")
 
 
 if __name__ == "__main__":
