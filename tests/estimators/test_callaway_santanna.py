@@ -165,7 +165,8 @@ def test_influence_is_the_derivative_by_weight(method: Any, panel: bool, control
     s = staggered(units=40)
     s = replace(s, frame=s.frame[(s.frame["unit"] + s.frame["time"]) % 11 != 0]) if not panel else s
     options: dict[str, Any] = {"method": method, "control": control, "base": base, "panel": panel, "exact": True}
-    influence = callaway_santanna.estimate(s, **options).facts["influence"]
+    facts = callaway_santanna.estimate(s, **options).facts
+    influence = facts["basis"] @ facts["loadings"]
 
     def numbers_at(unit: int, step: float) -> np.ndarray:
         weight = s.frame["weight"] * np.where(s.frame["unit"] == unit, 1 + step, 1)
@@ -249,10 +250,11 @@ def test_effects_planted_by_cohort_are_found(panel: bool, control: Any, base: An
 def test_errors_are_clustered() -> None:
     s = staggered()
     fit = callaway_santanna.estimate(s)
-    influence, clusters = fit.facts["influence"], fit.facts["clusters"]
+    influence, clusters = fit.facts["basis"] @ fit.facts["loadings"], fit.facts["clusters"]
     totals = np.array([influence[clusters == c].sum(axis=0) for c in range(20)])
     errors = [t.std_error for t in fit.terms if t.name != "leads"]
     assert errors == pytest.approx(list(np.sqrt((totals**2).sum(axis=0))), rel=1e-10)
+    assert errors == pytest.approx(list(np.sqrt(np.diag(fit.facts["vcov"]))), rel=1e-10)
     assert fit.n_clusters == 20
     assert {t.df for t in fit.terms} == {19}
 

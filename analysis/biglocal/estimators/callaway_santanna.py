@@ -12,7 +12,7 @@ are taken at the earlier of a cell's two periods; a cell without overlap (a prop
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -59,11 +59,17 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """ATT(g, t): `group` and `time` (c,), estimates (c,), influence (n, c), and whether the cell is a base (c,)."""
+    """ATT(g, t): `group` and `time` (c,), estimates (c,), and whether the cell is a base (c,).
+
+    `cohorts` (g,) are those of the cells, `shares` (g,) their share of all units. `influence` (n, c + g) holds that
+    of the cells, then that of the shares.
+    """
 
     group: Array
     time: Index
     att: Array
+    cohorts: Array
+    shares: Array
     influence: Array
     base: NDArray[np.bool_]
     trimmed: int
@@ -108,8 +114,9 @@ def estimate(
     event time only cohorts seen for that many periods after their start, up to then.
 
     With `draws` and a Generator, `facts` has multiplier-bootstrap standard errors by term, and the critical
-    values of simultaneous bands by name. `facts["influence"]` (n, terms) sums to estimate - truth, in the order of
-    `terms`; `facts["units"]` and `facts["clusters"]` (n,) name its rows.
+    values of simultaneous bands by name. `facts["vcov"]` is the covariance of the terms, in their order but for
+    `leads`; their influence, which sums to estimate - truth, is `facts["basis"] @ facts["loadings"]` (n, terms), its
+    rows named by `facts["units"]` and `facts["clusters"]`.
 
     Raises `Inapplicable` for a design without treated, comparison or untreated observations, fewer than two treated
     clusters, a constant outcome, weights all zero, collinear covariates (named), and where no cell can be estimated.
@@ -123,10 +130,10 @@ def estimate(
     data = _panel(frame, sample.covariates) if panel else _rows(frame, sample.covariates)
     data, comparison = _comparison(data, control, anticipation)
     cells = _cells(data, comparison, method, control, base, anticipation, panel, trim, exact)
-    averages, cohorts, shares = _averages(data, cells, balance)
-    basis = np.column_stack([cells.influence, shares])
+    averages = _averages(data, cells, balance)
     loadings = np.column_stack([a.loading for a in averages])
     n_clusters = int(data.cluster.max()) + 1
+    basis = cells.influence
     scores = basis if n_clusters == len(data.cluster) else _totals(basis, data.cluster, n_clusters)
     vcov = scores.T @ scores
     errors = np.sqrt(np.maximum(np.einsum("ij,ij->j", loadings, vcov @ loadings), 0))
@@ -134,7 +141,9 @@ def estimate(
     errors[errors <= 1e-12 * np.maximum(scale, 1e-300)] = np.nan  # a base period has no error, not one of nought
     facts: dict[str, object] = {
         "convention": CONVENTION,
-        "influence": basis @ loadings,
+        "vcov": loadings.T @ vcov @ loadings,
+        "basis": basis,
+        "loadings": loadings,
         "units": data.units,
         "clusters": data.cluster,
         "trimmed": cells.trimmed,
@@ -142,16 +151,17 @@ def estimate(
     }
     if draws and rng is not None:
         facts |= _bootstrap(scores, loadings, averages, draws, rng, conf_level)
-    member = {g: np.unique(data.cluster[data.group == g]) for g in cohorts}
-    terms = [_term(a, float(s), n_clusters, data, cells, member) for a, s in zip(averages, errors, strict=True)]
+    size = {float(g): int((data.group == g).sum()) for g in cells.cohorts}
+    member = {float(g): np.unique(data.cluster[data.group == g]) for g in cells.cohorts}
+    terms = [_term(a, float(s), n_clusters, cells, size, member) for a, s in zip(averages, errors, strict=True)]
     leads = _leads(cells, vcov, n_clusters)
     return Fit(
         (*terms, *leads),
         n_obs=data.n_obs,
         n_units=len(data.units),
-        n_treated=int(np.isin(data.group, cohorts).sum()),
+        n_treated=sum(size.values()),
         n_clusters=n_clusters,
-        caution=" ".join(filter(None, [sample.caution, *data.notes, *_cautions(data, cells, cohorts)])),
+        caution=" ".join(filter(None, [sample.caution, *data.notes, *_cautions(data, cells)])),
         facts=facts,
     )
 
@@ -341,7 +351,7 @@ def _cells(
             (float(g), t, int(before[-1]) if base == "universal" or periods[t] >= g else t - 1)
             for t in range(0 if base == "universal" else 1, len(periods))
         ]
-    influence = np.zeros((len(data.units), len(plan)))
+    influence = np.zeros((len(data.units), len(plan) + len(cohorts)))  # one allocation: the shares come last
     att = np.full(len(plan), np.nan)
     is_base = np.array([t == b for _, t, b in plan])
     att[is_base] = 0
@@ -384,11 +394,21 @@ def _cells(
         reason = next(iter(refused.values()), "no cohort has a period before and a period after its start")
         raise Inapplicable(f"no group-time effect can be estimated: {reason}")
     keep = np.flatnonzero(done)
+    group = np.array([plan[i][0] for i in keep])
+    cohorts = np.unique(group)
+    columns = len(keep) + len(cohorts)
+    if columns < influence.shape[1]:
+        influence = influence[:, np.concatenate([keep, np.arange(len(cohorts))])]
+    inside = (data.group[:, None] == cohorts) * data.share[:, None]
+    shares = inside.mean(axis=0)
+    influence[:, len(keep) :] = (inside - shares) / len(inside)
     return Cells(
-        group=np.array([plan[i][0] for i in keep]),
+        group=group,
         time=np.array([periods[plan[i][1]] for i in keep]),
         att=att[keep],
-        influence=influence[:, keep],
+        cohorts=cohorts,
+        shares=shares,
+        influence=influence,
         base=is_base[keep],
         trimmed=trimmed,
         refused=refused,
@@ -443,12 +463,9 @@ def _row_cell(
     return dr.cross_sections(data.y[used], post, d, x, data.w[used, 0], method, trim, exact=exact), owner
 
 
-def _averages(data: Data, cells: Cells, balance: int | None) -> tuple[list[Average], Array, Array]:
-    """Everything reported, the cohorts (g,), and the influence of their shares (n, g)."""
-    cohorts = np.unique(cells.group)
-    inside = (data.group[:, None] == cohorts) * data.share[:, None]
-    p = inside.mean(axis=0)
-    shares = (inside - p) / len(inside)
+def _averages(data: Data, cells: Cells, balance: int | None) -> list[Average]:
+    """Everything reported."""
+    cohorts, p = cells.cohorts, cells.shares
     c = len(cells.att)
     which = np.searchsorted(cohorts, cells.group)
     eye = np.eye(c + len(cohorts))
@@ -497,12 +514,14 @@ def _averages(data: Data, cells: Cells, balance: int | None) -> tuple[list[Avera
     later = [a for a in times if (a.period or 0) >= 0]
     if later:
         out.append(plain("att_dynamic", later))
-    return out, cohorts, shares
+    return out
 
 
-def _term(a: Average, error: float, n_clusters: int, data: Data, cells: Cells, member: dict[float, Index]) -> Term:
-    used: Iterable[float] = {float(g) for g in np.unique(cells.group[a.loading[: len(cells.group)] != 0])}
-    clusters = [member[g] for g in sorted(used)]
+def _term(
+    a: Average, error: float, n_clusters: int, cells: Cells, size: dict[float, int], member: dict[float, Index]
+) -> Term:
+    used = sorted({float(g) for g in cells.group[a.loading[: len(cells.group)] != 0]})
+    clusters = member[used[0]] if len(used) == 1 else np.unique(np.concatenate([member[g] for g in used]))
     return Term(
         a.name,
         a.estimate,
@@ -510,8 +529,8 @@ def _term(a: Average, error: float, n_clusters: int, data: Data, cells: Cells, m
         n_clusters - 1 if np.isfinite(error) else float("nan"),
         period=a.period,
         level=a.level,
-        n_treated=int(np.isin(data.group, list(used)).sum()),
-        n_treated_clusters=len(np.unique(np.concatenate(clusters))),
+        n_treated=sum(size[g] for g in used),
+        n_treated_clusters=len(clusters),
         tested=bool(np.isfinite(error)),
     )
 
@@ -569,12 +588,12 @@ def _bootstrap(
     return {"draws": draws, "bootstrap_std_errors": errors, "critical_values": critical}
 
 
-def _cautions(data: Data, cells: Cells, cohorts: Array) -> list[str]:
+def _cautions(data: Data, cells: Cells) -> list[str]:
     out = []
     if cells.refused:
         first, reason = next(iter(cells.refused.items()))
         out.append(f"{len(cells.refused)} group-time effects are missing (first: cohort {first}: {reason})")
-    small = [f"{g:g}" for g in cohorts if len(np.unique(data.cluster[data.group == g])) == 1]
+    small = [f"{g:g}" for g in cells.cohorts if len(np.unique(data.cluster[data.group == g])) == 1]
     if small:
         out.append(f"Cohorts of one cluster, whose errors say too little: {', '.join(small)}.")
     if cells.trimmed:
