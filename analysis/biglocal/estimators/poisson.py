@@ -50,6 +50,12 @@ def estimate(sample: Sample, *, offset: str | None = None) -> Fit:
         shift = column(rows, offset).to_numpy(dtype=float)
         if not np.isfinite(shift).all():
             raise Inapplicable(f"the offset {offset} is not finite in {int((~np.isfinite(shift)).sum())} rows.")
+    for level, now in zip(kept.levels or ("",), design.columns.values(), strict=False):
+        if not (rows["y"].to_numpy()[now == 1] > 0).any():
+            where = f" in {level}" if level else ""
+            raise Inapplicable(
+                f"no counts among treated rows after the start{where}: predicted perfectly (separation)."
+            )
     fit = poisson(rows, design.columns, {n: codes(f) for n, f in design.fixed.items()}, shift)
     z = float("inf")
     terms = effects(kept, fit.beta, fit.vcov, z)
