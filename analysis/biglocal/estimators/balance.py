@@ -113,10 +113,9 @@ def balance_table(
             ratio = np.nan if binary else _ratio(variance(y[t], v[t]), variance(y[~t], v[~t]))
             say(f"variance_ratio_{when}", ratio)
             step = v[order]
-            if binary:
-                gap = np.array([abs(m1 - m0)])
-            else:
-                gap = np.abs(np.cumsum(np.where(sorted_t, step, -step))[last])
+            gap = np.abs(np.cumsum(np.where(sorted_t, step, -step))[last])
+            if binary:  # above the larger value both functions are 1, which is no distance seen
+                gap = gap[:1]
             say(f"ks_{when}", float(gap.max()))
             say(f"ecdf_mean_{when}", float(gap.mean()))
             bins = 2 if binary else BINS
