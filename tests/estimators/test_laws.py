@@ -21,13 +21,14 @@ CHANGES = ("callaway_santanna", "drdid")  # of changes, given the covariates of 
 MODEL_FREE = ("matched_change",)  # refuses covariates
 PANEL = MIXING + STAGGERED + CHANGES + MODEL_FREE  # regressions of an outcome over time
 DESCRIBE = ("means", "truth")  # they take the same samples
-OWN = ("calendar_effects", "logit_did", "poisson", "goodman_bacon", "synthetic_did")  # periods are years, or the scale is a log: laws in files of their own
+OWN = ("calendar_effects", "logit_did", "poisson", "rosenbaum", "unmeasured")  # periods are years, or the scale is a log: laws in files of their own
+BALANCED = ("goodman_bacon", "synthetic_did")  # of balanced panels, with one treated cluster too: laws in their files
 CROSS = ("balance", "overlap", "flow", "programme", "match_quality")  # they take a row a unit
 Frame = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def test_every_estimator_is_under_a_law() -> None:
-    assert set(modules("estimators")) == {*PANEL, *DESCRIBE, *OWN, *CROSS}
+    assert set(modules("estimators")) == {*PANEL, *DESCRIBE, *OWN, *BALANCED, *CROSS}
 
 
 def by_term(fit: Fit) -> dict[tuple[str, int | None, str], tuple[float, float, float]]:
