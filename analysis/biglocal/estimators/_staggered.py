@@ -53,13 +53,20 @@ def panel(sample: Sample) -> Panel:
 
     Without never-treated units several starts are enough: those not yet treated are the comparison.
     """
-    import pandas as pd
-
     frame = sample.frame
     first = frame["first_treated"]
     if not (len(frame) and first.notna().all() and first.nunique() > 1):
         check_design(frame)
-    frame = frame[frame["weight"] > 0]
+    return arrays(sample)
+
+
+def arrays(sample: Sample) -> Panel:
+    """The sample as arrays, its design not looked at."""
+    import pandas as pd
+
+    if len(sample.frame) == 0:
+        raise Inapplicable("no rows.")
+    frame = sample.frame[sample.frame["weight"] > 0]
     if len(frame) == 0:
         raise Inapplicable("all weights are zero.")
     y = frame["y"].to_numpy(dtype=float)
