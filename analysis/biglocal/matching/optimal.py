@@ -83,10 +83,12 @@ def _assign(where: Space, treated: NDArray[np.int64], control: NDArray[np.int64]
     if not len(rows):
         return of
     offered, column = np.unique(columns, return_inverse=True)
+    column = column.astype(np.int32)
     copies, full = ratio * len(treated), len(rows) == len(treated) * len(offered)
     if full and copies <= len(offered) and copies * len(offered) <= DENSE:
         dense = np.empty((len(treated), len(offered)))
         dense[rows, column] = cost
+        del rows, columns, column, cost
         i, j = linear_sum_assignment(np.repeat(dense, ratio, axis=0))
         of[offered[j]] = treated[i // ratio]
         return of
@@ -94,8 +96,8 @@ def _assign(where: Space, treated: NDArray[np.int64], control: NDArray[np.int64]
     # twice that. Sets of copies that can be matched together form a matroid, so the most treated units and the
     # most pairs are reached at once. SciPy drops edges of weight 0: all are raised by 1.
     alone = copies * float(cost.max()) + 1
-    copy = (rows * ratio + np.arange(ratio)[:, None]).ravel()
-    each = np.arange(copies)
+    copy = (rows * ratio + np.arange(ratio, dtype=np.int32)[:, None]).ravel()
+    each = np.arange(copies, dtype=np.int32)
     graph = csr_array(
         (
             np.concatenate([np.tile(cost, ratio), np.where(each % ratio == 0, 2 * alone, alone)]) + 1,
@@ -123,6 +125,6 @@ def _edges(
         else:
             near, kept = np.broadcast_to(np.arange(len(control)), d.shape), d
         i, j = np.nonzero(np.isfinite(kept))
-        found.append((i + start, near[i, j], kept[i, j]))
+        found.append(((i + start).astype(np.int32), near[i, j].astype(np.int32), kept[i, j]))
     rows, columns, cost = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return rows, columns, cost
