@@ -224,3 +224,28 @@ def test_every_row_counts_once_whatever_the_order() -> None:
             one = drdid.estimate(s, method=method, panel=following).terms[0]  # type: ignore[arg-type]
             two = drdid.estimate(mixed, method=method, panel=following).terms[0]  # type: ignore[arg-type]
             assert (two.estimate, two.std_error) == pytest.approx((one.estimate, one.std_error), rel=1e-8)
+
+
+@pytest.mark.parametrize("estimate", [drdid.estimate, callaway_santanna.estimate])
+def test_levels_are_estimated_apart_and_their_difference_is_tested(estimate: Any) -> None:
+    s = replace(panel(seed=9, clusters=60), levels=("even", "odd"))  # two units a cluster, one of each level
+    terms = {(t.name, t.level): t for t in estimate(s).terms}
+    fits = {k: estimate(replace(s, frame=s.frame[s.frame["level"] == k], levels=())) for k in ("even", "odd")}
+    totals = []
+    for name, fit in fits.items():
+        alone = next(t for t in fit.terms if t.name == "att")
+        assert terms["att", name].estimate == pytest.approx(alone.estimate, rel=1e-12)
+        assert terms["att", name].std_error == pytest.approx(alone.std_error, rel=1e-12)
+        order = np.argsort(fit.facts["clusters"])
+        totals.append(fit.facts["influence"][order, 0])
+    gap = terms["difference", ""]
+    assert gap.estimate == pytest.approx(terms["att", "odd"].estimate - terms["att", "even"].estimate, rel=1e-9)
+    assert gap.std_error == pytest.approx(float(np.sqrt(((totals[1] - totals[0]) ** 2).sum())), rel=1e-9)
+    three = replace(
+        s, levels=("a", "b", "c"), frame=s.frame.assign(level=np.array(["a", "b", "c"])[s.frame["unit"] % 3])
+    )
+    joint = next(t for t in estimate(three).terms if t.name == "difference")
+    assert joint.df_num == 2
+    assert joint.statistic > 0
+    with pytest.raises(Inapplicable, match="level other"):
+        estimate(replace(s, levels=("even", "other")))

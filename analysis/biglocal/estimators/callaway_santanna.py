@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
 from biglocal.estimators import _doubly_robust as dr
 from biglocal.estimators._fixest import check_design, treated_clusters
+from biglocal.estimators._levels import by_level
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Index = NDArray[np.int64]
 
+Number = TypeVar("Number", np.float64, np.int64)
 CONVENTION = "influence functions: sums of squared cluster totals, without G/(G-1), as R's did 2.3; t(G-1)"
 NO_OVERLAP = 0.999
 
@@ -37,7 +40,7 @@ NO_OVERLAP = 0.999
 class Data:
     """The sample as arrays: what the cells are computed from.
 
-    By unit (n,): `group` (first treated; inf for never), `cluster` (codes) and `share` (weight in cohort shares).
+    By unit (n,): `group` (first treated; inf for never), `cluster` and `share` (weight in cohort shares).
     Panels hold `y`, `w` (n, T) and `x` (n, T, k); cross-sections hold them by row, (r, 1) and (r, 1, k), with the
     row's `unit` and position in `periods`.
     """
@@ -46,7 +49,7 @@ class Data:
     names: tuple[str, ...]
     units: NDArray[np.generic]
     group: Array
-    cluster: Index
+    cluster: NDArray[np.generic]
     share: Array
     y: Array
     w: Array
@@ -115,14 +118,21 @@ def estimate(
 
     With `draws` and a Generator, `facts` has multiplier-bootstrap standard errors by term, and the critical
     values of simultaneous bands by name. `facts["vcov"]` is the covariance of the terms, in their order but for
-    `leads`; their influence, which sums to estimate - truth, is `facts["basis"] @ facts["loadings"]` (n, terms), its
-    rows named by `facts["units"]` and `facts["clusters"]`.
+    `leads`; their influence, which sums to estimate - truth, is `facts["basis"] @ facts["loadings"]` (n, terms), that
+    of `att` alone `facts["influence"]` (n, 1), rows named by `facts["units"]` and `facts["clusters"]`.
+
+    Where the sample has levels: only `att` of each level, by itself, and their `difference`.
 
     Raises `Inapplicable` for a design without treated, comparison or untreated observations, fewer than two treated
     clusters, a constant outcome, weights all zero, collinear covariates (named), and where no cell can be estimated.
     """
     if draws and rng is None:
         raise Inapplicable("bootstrap draws need a random generator: give rng=np.random.default_rng(seed).")
+    if sample.levels:
+        return by_level(sample, partial(
+            estimate, method=method, control=control, base=base, anticipation=anticipation, panel=panel, trim=trim,
+            exact=exact,
+        ))  # fmt: skip
     frame = sample.frame
     if control == "never" or frame["first_treated"].nunique() < 2:  # else later cohorts may stand in for a comparison
         check_design(frame)
@@ -132,9 +142,9 @@ def estimate(
     cells = _cells(data, comparison, method, control, base, anticipation, panel, trim, exact)
     averages = _averages(data, cells, balance)
     loadings = np.column_stack([a.loading for a in averages])
-    n_clusters = int(data.cluster.max()) + 1
-    basis = cells.influence
-    scores = basis if n_clusters == len(data.cluster) else _totals(basis, data.cluster, n_clusters)
+    names, cluster = np.unique(data.cluster, return_inverse=True)
+    n_clusters, basis = len(names), cells.influence
+    scores = basis if n_clusters == len(data.units) else _totals(basis, cluster, n_clusters)
     vcov = scores.T @ scores
     errors = np.sqrt(np.maximum(np.einsum("ij,ij->j", loadings, vcov @ loadings), 0))
     scale = np.abs(loadings).T @ np.sqrt(np.diag(vcov))
@@ -144,6 +154,7 @@ def estimate(
         "vcov": loadings.T @ vcov @ loadings,
         "basis": basis,
         "loadings": loadings,
+        "influence": basis @ loadings[:, [a.name == "att" for a in averages]],
         "units": data.units,
         "clusters": data.cluster,
         "trimmed": cells.trimmed,
@@ -152,7 +163,7 @@ def estimate(
     if draws and rng is not None:
         facts |= _bootstrap(scores, loadings, averages, draws, rng, conf_level)
     size = {float(g): int((data.group == g).sum()) for g in cells.cohorts}
-    member = {float(g): np.unique(data.cluster[data.group == g]) for g in cells.cohorts}
+    member = {float(g): np.unique(cluster[data.group == g]) for g in cells.cohorts}
     terms = [_term(a, float(s), n_clusters, cells, size, member) for a, s in zip(averages, errors, strict=True)]
     leads = _leads(cells, vcov, n_clusters)
     return Fit(
@@ -193,7 +204,7 @@ def _codes(values: pd.Series) -> tuple[Index, NDArray[np.generic]]:
     return np.asarray(codes, dtype=np.int64), np.asarray(found)
 
 
-def _by_unit(code: Index, n: int, values: Array | Index, what: str) -> NDArray[np.generic]:
+def _by_unit(code: Index, n: int, values: NDArray[Number], what: str) -> NDArray[Number]:
     """The one value each unit has; raises `Inapplicable` where it has several."""
     first = np.empty(n, dtype=values.dtype)
     first[code] = values
@@ -201,6 +212,11 @@ def _by_unit(code: Index, n: int, values: Array | Index, what: str) -> NDArray[n
     if not same.all():
         raise Inapplicable(f"{len(np.unique(code[~same])):,} units change their {what}; it must be one a unit.")
     return first
+
+
+def _clusters(cluster: pd.Series, unit: Index, n: int) -> NDArray[np.generic]:
+    code, names = _codes(cluster)
+    return np.asarray(names[_by_unit(unit, n, code, "cluster")])
 
 
 def _starts(frame: pd.DataFrame) -> Array:
@@ -212,8 +228,8 @@ def _panel(frame: pd.DataFrame, covariates: tuple[str, ...]) -> Data:
     unit, units = _codes(frame["unit"])
     time, periods = _codes(frame["time"])
     n, t, k = len(units), len(periods), len(covariates)
-    group = np.asarray(_by_unit(unit, n, _starts(frame), "start of treatment"), dtype=float)
-    cluster = np.asarray(_by_unit(unit, n, _codes(frame["cluster"])[0], "cluster"), dtype=np.int64)
+    group = _by_unit(unit, n, _starts(frame), "start of treatment")
+    cluster = _clusters(frame["cluster"], unit, n)
     y, w, x = frame["y"].to_numpy(dtype=float), frame["weight"].to_numpy(dtype=float), _columns(frame, covariates)
     cell = unit * t + time
     count = np.bincount(cell, minlength=n * t)
@@ -237,7 +253,7 @@ def _panel(frame: pd.DataFrame, covariates: tuple[str, ...]) -> Data:
         names=covariates,
         units=units[whole],
         group=group[whole],
-        cluster=np.unique(cluster[whole], return_inverse=True)[1],
+        cluster=cluster[whole],
         share=wide_w.reshape(n, t)[whole, 0],
         y=wide_y.reshape(n, t)[whole],
         w=wide_w.reshape(n, t)[whole],
@@ -258,8 +274,8 @@ def _rows(frame: pd.DataFrame, covariates: tuple[str, ...]) -> Data:
         periods=periods.astype(np.int64),
         names=covariates,
         units=units,
-        group=np.asarray(_by_unit(unit, n, _starts(frame), "start of treatment"), dtype=float),
-        cluster=np.asarray(_by_unit(unit, n, _codes(frame["cluster"])[0], "cluster"), dtype=np.int64),
+        group=_by_unit(unit, n, _starts(frame), "start of treatment"),
+        cluster=_clusters(frame["cluster"], unit, n),
         share=np.bincount(unit, w) / np.bincount(unit),
         y=frame["y"].to_numpy(dtype=float)[:, None],
         w=w[:, None],
@@ -307,8 +323,9 @@ def _comparison(data: Data, control: str, anticipation: int) -> tuple[Data, NDAr
 def _keep_units(data: Data, kept: NDArray[np.bool_]) -> Data:
     if not kept.any():
         raise Inapplicable("no unit is observed before its treatment.")
-    cluster = np.unique(data.cluster[kept], return_inverse=True)[1]
-    data = replace(data, units=data.units[kept], group=data.group[kept], share=data.share[kept], cluster=cluster)
+    data = replace(
+        data, units=data.units[kept], group=data.group[kept], share=data.share[kept], cluster=data.cluster[kept]
+    )
     if not len(data.unit):
         return replace(data, y=data.y[kept], w=data.w[kept], x=data.x[kept])
     rows, code = kept[data.unit], np.cumsum(kept) - 1

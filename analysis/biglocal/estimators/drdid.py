@@ -7,12 +7,14 @@ applies this to each cohort and year. The formulae are in `_doubly_robust`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from biglocal.estimators import _doubly_robust as dr
 from biglocal.estimators._fixest import check_design
+from biglocal.estimators._levels import by_level
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
@@ -45,12 +47,16 @@ def estimate(
     cross-sections; `efficient` then asks for the locally efficient form, `exact` for errors without a slip of
     DRDID's (`_doubly_robust.cross_sections`). Comparison rows with a propensity of `trim` or more are dropped, as
     DRDID does, and counted in `facts["trimmed"]`. `facts["influence"]` (n, 1) sums to estimate - truth by unit or
-    row; `facts["clusters"]` (n,) are their clusters.
+    row; `facts["clusters"]` (n,) are their clusters. Where the sample has levels: `att` of each level, by itself, and
+    their `difference`.
 
     Raises `Inapplicable` where starts are staggered, for a design without treated, comparison or untreated rows,
     fewer than two treated clusters, a constant outcome, weights all zero, covariates collinear (named) or without
     overlap.
     """
+    if sample.levels:
+        one = partial(estimate, method=method, panel=panel, efficient=efficient, trim=trim, exact=exact)
+        return by_level(sample, one)
     frame = sample.frame
     check_design(frame)
     y, weight = frame["y"].to_numpy(dtype=float), frame["weight"].to_numpy(dtype=float)
@@ -68,7 +74,7 @@ def estimate(
     except (TypeError, ValueError):
         raise Inapplicable(f"covariates must be numbers or 0/1: {', '.join(sample.covariates)}.") from None
     treated, post = frame["treated"].to_numpy(dtype=float), (frame["time"].to_numpy() >= starts[0]).astype(float)
-    cluster = np.unique(frame["cluster"].to_numpy(), return_inverse=True)[1]
+    names, cluster = np.unique(frame["cluster"].to_numpy(), return_inverse=True)
     caution = ""
     if method == "twfe":
         effect = dr.two_way(y[:, None], post, treated, dr.design(columns, sample.covariates), weight)
@@ -106,7 +112,7 @@ def estimate(
         facts={
             "convention": CONVENTION,
             "influence": effect.influence,
-            "clusters": cluster,
+            "clusters": names[cluster],
             "trimmed": effect.trimmed,
         },
     )
