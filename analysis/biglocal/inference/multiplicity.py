@@ -101,7 +101,8 @@ def romano_wolf(
 
     Romano and Wolf (2005, Econometrica 73:1237; 2016, Stat Prob Letters 113:38, algorithm 4.2) with the t of the
     restricted bootstrap (wild.py). A cluster has one weight in every outcome, which keeps their dependence.
-    Family-wise error; the sample counts as one of the draws. Outcomes may have different rows: clusters are told by their labels.
+    Family-wise error; the sample counts as one of the draws. Outcomes may have different rows: clusters are told
+    by their labels.
     Raises `Inapplicable` for an empty family, and as `wild.wild_cluster` does, naming the outcome by its place.
     """
     if not outcomes:

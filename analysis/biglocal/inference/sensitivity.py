@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from biglocal.model import Inapplicable
+from biglocal.inference.regression import regression
+from biglocal.inference.twoway import clustered
+from biglocal.model import Inapplicable, Sample
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -100,6 +102,25 @@ def event_study(beta: ArrayLike, vcov: ArrayLike, n_pre: int, weights: ArrayLike
     if np.linalg.eigvalsh((v + v.T) / 2)[0] <= 0:
         raise Inapplicable("the covariance of the coefficients is not positive definite: too few clusters for it.")
     return EventStudy(b, (v + v.T) / 2, n_pre, w)
+
+
+def of_sample(sample: Sample, weights: ArrayLike | None = None) -> EventStudy:
+    """The event study of a sample: two-way fixed effects and a coefficient a year since start, base -1, clustered.
+
+    The estimates and errors are those of `estimators.event_study`. `weights` as in `event_study`.
+    Raises `Inapplicable` as `event_study` and `regression` do, and where years since start have gaps.
+    """
+    frame = sample.frame
+    since = (frame["time"] - frame["first_treated"]).to_numpy(dtype=float)
+    times = np.unique(since[np.isfinite(since)]).astype(int)
+    if len(times) == 0 or -1 not in times or not (np.diff(times) == 1).all():
+        raise Inapplicable(f"years since start must have no gaps and hold -1; there are {times.tolist()}.")
+    rest = times[times != -1]
+    fit = regression(
+        frame["y"], since[:, None] == rest, fixed=(frame["unit"], frame["time"]), weight=frame["weight"],
+        nuisance=frame[list(sample.covariates)].to_numpy(dtype=float) if sample.covariates else None,
+    )  # fmt: skip
+    return event_study(fit.beta, clustered(fit, frame["cluster"]).vcov, int((rest < 0).sum()), weights)
 
 
 def relative_magnitudes(
