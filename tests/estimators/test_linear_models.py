@@ -124,14 +124,28 @@ def test_county_mortality__twfe_county_mortality_2x2(errors: str, cluster: str, 
     assert (fit.n_obs, fit.terms[0].df) == (expected["n"], expected["df_t"])
 
 
-def test_event_study_with_all_leads__es_castle_dynamic() -> None:
-    expected, tolerance = case("es_castle_dynamic")["results"]["cluster_unit"], case("es_castle_dynamic")["tolerance"]
-    fit = event_study.estimate(sample(data("castle.csv"), "l_homicide", "sid", "year", "post"))
-    ours = {f"rel::{t.period}": t for t in fit.terms if t.name == "event_time" and t.tested}
-    assert set(ours) == set(expected["term"])
-    for term, estimate, error in zip(expected["term"], expected["estimate"], expected["se"], strict=True):
-        assert ours[term].estimate == pytest.approx(estimate, rel=tolerance["rel"], abs=tolerance["abs"])
-        assert ours[term].std_error == pytest.approx(error, rel=tolerance["rel"], abs=tolerance["abs"])
+@pytest.mark.parametrize("name", ["es_castle_dynamic", "es_base_did"])
+def test_event_study_with_all_leads(name: str) -> None:
+    expected, tolerance = case(name)["results"], case(name)["tolerance"]
+    if name == "es_castle_dynamic":
+        s, label = sample(data("castle.csv"), "l_homicide", "sid", "year", "post"), "rel::{}"
+    else:
+        f = data("base_did.csv")
+        f = f.assign(d=f["treat"] * f["post"])
+        s, label = sample(f, "y", "id", "period", "d", covariates=["x1"]), "period::{}:treat"
+    fit = event_study.estimate(s)
+    shift = 0 if name == "es_castle_dynamic" else 6  # base_did names the period, treatment starts in the sixth
+    ours = {label.format(t.period + shift): t for t in fit.terms if t.name == "event_time" and t.tested}
+    theirs = expected["cluster_unit"]
+    assert set(ours) == set(theirs["term"]) - {"x1"}
+    for term, estimate, error in zip(theirs["term"], theirs["estimate"], theirs["se"], strict=True):
+        if term in ours:
+            assert ours[term].estimate == pytest.approx(estimate, rel=tolerance["rel"], abs=tolerance["abs"])
+            assert ours[term].std_error == pytest.approx(error, rel=tolerance["rel"], abs=tolerance["abs"])
+    if "wald_pre" in expected:
+        leads = next(t for t in fit.terms if t.name == "leads")
+        assert leads.statistic == pytest.approx(expected["wald_pre"]["stat"], rel=tolerance["rel"])
+        assert leads.df_num == expected["wald_pre"]["df1"]
 
 
 # --- the projection --------------------------------------------------------------------------------------------
@@ -221,7 +235,7 @@ def test_large_levels_and_odd_scales_cost_no_accuracy() -> None:
 def test_what_is_collinear_is_named_by_both(engine: str, name: str, values: Any) -> None:
     f = panel(seed=26).frame
     columns = {"d": f["d"].to_numpy(), "x": f["x"].to_numpy(), name: values(f).to_numpy(dtype=float)}
-    with pytest.raises(Inapplicable, match=f"collinear .*: {name}"):
+    with pytest.raises(Inapplicable, match=rf"collinear .*: {name}"):
         ENGINES[engine](f, columns, fixed_of(f, "unit", "time"))
 
 
