@@ -163,6 +163,7 @@ def staggered(seed: int = 5, units: int = 60, noise: float = 0.5, late: bool = T
 def test_influence_is_the_derivative_by_weight(method: Any, panel: bool, control: Any, base: Any) -> None:
     """What an influence function means: the change of every number as one unit weighs a little more."""
     s = staggered(units=40)
+    s = replace(s, frame=s.frame.assign(cluster=s.frame["unit"]))
     s = replace(s, frame=s.frame[(s.frame["unit"] + s.frame["time"]) % 11 != 0]) if not panel else s
     options: dict[str, Any] = {"method": method, "control": control, "base": base, "panel": panel, "exact": True}
     facts = callaway_santanna.estimate(s, **options).facts
@@ -247,11 +248,14 @@ def test_effects_planted_by_cohort_are_found(panel: bool, control: Any, base: An
     assert ours["group", 5, ""][0] == pytest.approx(-2, abs=1e-9)
 
 
-def test_errors_are_clustered() -> None:
+@pytest.mark.parametrize("panel", [True, False])
+def test_errors_are_clustered(panel: bool) -> None:
     s = staggered()
-    fit = callaway_santanna.estimate(s)
-    influence, clusters = fit.facts["basis"] @ fit.facts["loadings"], fit.facts["clusters"]
-    totals = np.array([influence[clusters == c].sum(axis=0) for c in range(20)])
+    fit = callaway_santanna.estimate(s, panel=panel)
+    by_unit = callaway_santanna.estimate(replace(s, frame=s.frame.assign(cluster=s.frame["unit"])), panel=panel).facts
+    influence = by_unit["basis"] @ by_unit["loadings"]
+    totals = np.array([influence[by_unit["clusters"] % 20 == c].sum(axis=0) for c in range(20)])
+    assert fit.facts["basis"] @ fit.facts["loadings"] == pytest.approx(totals, abs=1e-10)
     errors = [t.std_error for t in fit.terms if t.name != "leads"]
     assert errors == pytest.approx(list(np.sqrt((totals**2).sum(axis=0))), rel=1e-10)
     assert errors == pytest.approx(list(np.sqrt(np.diag(fit.facts["vcov"]))), rel=1e-10)

@@ -18,8 +18,8 @@ from biglocal.model import Fit, Inapplicable, Sample, Term
 def by_level(sample: Sample, one: Callable[[Sample], Fit]) -> Fit:
     """`att` of each level and their `difference`: its size for two levels, a joint test for more.
 
-    `one` gives the fit of a sample without levels, with `facts["influence"]` (n, 1) of its `att` on the scale of a
-    sum and `facts["clusters"]` (n,). Raises `Inapplicable`, naming the level, where `one` does.
+    `one` gives the fit of a sample without levels, with `facts["influence"]` (G, 1) of its `att` on the scale of a
+    sum, by cluster, and `facts["clusters"]` (G,). Raises `Inapplicable`, naming the level, where `one` does.
     """
     fits = {}
     for name in sample.levels:

@@ -64,8 +64,8 @@ class Data:
 class Cells:
     """ATT(g, t): `group` and `time` (c,), estimates (c,), and whether the cell is a base (c,).
 
-    `cohorts` (g,) are those of the cells, `shares` (g,) their share of all units. `influence` (n, c + g) holds that
-    of the cells, then that of the shares.
+    `cohorts` (g,) are those of the cells, `shares` (g,) their share of all units. `influence` (G, c + g), by cluster,
+    holds that of the cells, then that of the shares.
     """
 
     group: Array
@@ -118,8 +118,8 @@ def estimate(
 
     With `draws` and a Generator, `facts` has multiplier-bootstrap standard errors by term, and the critical
     values of simultaneous bands by name. `facts["vcov"]` is the covariance of the terms, in their order but for
-    `leads`; their influence, which sums to estimate - truth, is `facts["basis"] @ facts["loadings"]` (n, terms), that
-    of `att` alone `facts["influence"]` (n, 1), rows named by `facts["units"]` and `facts["clusters"]`.
+    `leads`; their influence, which sums to estimate - truth, is `facts["basis"] @ facts["loadings"]` (G, terms), that
+    of `att` alone `facts["influence"]` (G, 1), by cluster as named in `facts["clusters"]`.
 
     Where the sample has levels: only `att` of each level, by itself, and their `difference`.
 
@@ -139,13 +139,13 @@ def estimate(
     _check_values(frame)
     data = _panel(frame, sample.covariates) if panel else _rows(frame, sample.covariates)
     data, comparison = _comparison(data, control, anticipation)
-    cells = _cells(data, comparison, method, control, base, anticipation, panel, trim, exact)
+    names, home = np.unique(data.cluster, return_inverse=True)
+    n_clusters = len(names)
+    cells = _cells(data, comparison, home, n_clusters, method, control, base, anticipation, panel, trim, exact)
     averages = _averages(data, cells, balance)
     loadings = np.column_stack([a.loading for a in averages])
-    names, cluster = np.unique(data.cluster, return_inverse=True)
-    n_clusters, basis = len(names), cells.influence
-    scores = basis if n_clusters == len(data.units) else _totals(basis, cluster, n_clusters)
-    vcov = scores.T @ scores
+    basis = cells.influence
+    vcov = basis.T @ basis
     errors = np.sqrt(np.maximum(np.einsum("ij,ij->j", loadings, vcov @ loadings), 0))
     scale = np.abs(loadings).T @ np.sqrt(np.diag(vcov))
     errors[errors <= 1e-12 * np.maximum(scale, 1e-300)] = np.nan  # a base period has no error, not one of nought
@@ -155,15 +155,14 @@ def estimate(
         "basis": basis,
         "loadings": loadings,
         "influence": basis @ loadings[:, [a.name == "att" for a in averages]],
-        "units": data.units,
-        "clusters": data.cluster,
+        "clusters": names,
         "trimmed": cells.trimmed,
         "refused": cells.refused,
     }
     if draws and rng is not None:
-        facts |= _bootstrap(scores, loadings, averages, draws, rng, conf_level)
+        facts |= _bootstrap(basis, loadings, averages, draws, rng, conf_level)
     size = {float(g): int((data.group == g).sum()) for g in cells.cohorts}
-    member = {float(g): np.unique(cluster[data.group == g]) for g in cells.cohorts}
+    member = {float(g): np.unique(home[data.group == g]) for g in cells.cohorts}
     terms = [_term(a, float(s), n_clusters, cells, size, member) for a, s in zip(averages, errors, strict=True)]
     leads = _leads(cells, vcov, n_clusters)
     return Fit(
@@ -348,6 +347,8 @@ def _keep_periods(data: Data, kept: NDArray[np.bool_]) -> Data:
 def _cells(
     data: Data,
     never: NDArray[np.bool_],
+    home: Index,
+    n_clusters: int,
     method: dr.Method,
     control: str,
     base: str,
@@ -368,7 +369,9 @@ def _cells(
             (float(g), t, int(before[-1]) if base == "universal" or periods[t] >= g else t - 1)
             for t in range(0 if base == "universal" else 1, len(periods))
         ]
-    influence = np.zeros((len(data.units), len(plan) + len(cohorts)))  # one allocation: the shares come last
+    n = len(data.units)
+    # one allocation, with room for the shares; cross-sections are added up by cluster at once
+    influence = np.zeros((n if panel else n_clusters, len(plan) + len(cohorts)))
     att = np.full(len(plan), np.nan)
     is_base = np.array([t == b for _, t, b in plan])
     att[is_base] = 0
@@ -398,7 +401,7 @@ def _cells(
                 influence[np.ix_(rows, np.array(members))] = effect.influence
             else:
                 effect, owner = _row_cell(data, g, compared, int(now[0]), int(then[0]), method, trim, exact)
-                influence[:, members[0]] = np.bincount(owner, effect.influence[:, 0], minlength=len(data.units))
+                influence[:, members[0]] = np.bincount(home[owner], effect.influence[:, 0], minlength=n_clusters)
             att[members] = effect.att
             trimmed += effect.trimmed * len(members)
         except _CollinearError as e:
@@ -418,7 +421,11 @@ def _cells(
         influence = influence[:, np.concatenate([keep, np.arange(len(cohorts))])]
     inside = (data.group[:, None] == cohorts) * data.share[:, None]
     shares = inside.mean(axis=0)
-    influence[:, len(keep) :] = (inside - shares) / len(inside)
+    around = (inside - shares) / n
+    if n_clusters < n:
+        around = _totals(around, home, n_clusters)
+        influence = _totals(influence, home, n_clusters) if panel else influence
+    influence[:, len(keep) :] = around
     return Cells(
         group=group,
         time=np.array([periods[plan[i][1]] for i in keep]),

@@ -46,9 +46,8 @@ def estimate(
     period before; units not seen on both sides leave, counted in `caution`. With False, rows are repeated
     cross-sections; `efficient` then asks for the locally efficient form, `exact` for errors without a slip of
     DRDID's (`_doubly_robust.cross_sections`). Comparison rows with a propensity of `trim` or more are dropped, as
-    DRDID does, and counted in `facts["trimmed"]`. `facts["influence"]` (n, 1) sums to estimate - truth by unit or
-    row; `facts["clusters"]` (n,) are their clusters. Where the sample has levels: `att` of each level, by itself, and
-    their `difference`.
+    DRDID does, and counted in `facts["trimmed"]`. `facts["influence"]` (G, 1) sums to estimate - truth by cluster, as
+    named in `facts["clusters"]`. Where the sample has levels: `att` of each level, by itself, and their `difference`.
 
     Raises `Inapplicable` where starts are staggered, for a design without treated, comparison or untreated rows,
     fewer than two treated clusters, a constant outcome, weights all zero, covariates collinear (named) or without
@@ -86,9 +85,9 @@ def estimate(
     else:
         x, d = dr.design(columns, sample.covariates), treated
         effect = dr.cross_sections(y[:, None], post, d, x, weight, method, trim, efficient, exact)
-    g = int(cluster.max()) + 1
-    totals = np.bincount(cluster, effect.influence[:, 0], minlength=g)
-    n_clusters = len(np.unique(cluster))
+    present, cluster = np.unique(cluster, return_inverse=True)
+    names, n_clusters = names[present], len(present)
+    totals = np.bincount(cluster, effect.influence[:, 0])
     by_unit = panel and method != "twfe"
     n_treated = int(d.sum()) if by_unit else int(frame.loc[frame["treated"] == 1, "unit"].nunique())
     # DRDID's twfe is the one of its estimators whose variance has n - 1
@@ -111,8 +110,8 @@ def estimate(
         caution=" ".join(filter(None, [sample.caution, caution, dropped if effect.trimmed else ""])),
         facts={
             "convention": CONVENTION,
-            "influence": effect.influence,
-            "clusters": names[cluster],
+            "influence": totals[:, None],
+            "clusters": names,
             "trimmed": effect.trimmed,
         },
     )
