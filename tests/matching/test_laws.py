@@ -25,6 +25,7 @@ METHODS: dict[str, list[dict[str, Any]]] = {
         {"order": "smallest", "distance": "probit"},
         {"order": "data", "penalty": 5.0},
         {"order": "closest", "ratio": 2},
+        {"order": "farthest", "ratio": 2},
         {"distance": "mahalanobis", "ratio": 2},
         {"distance": "mahalanobis", "replace": True, "exact": ["region"]},
         {"distance": "robust_mahalanobis"},
@@ -248,7 +249,7 @@ def test_anti_exact_and_calipers_hold_pair_by_pair() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from(["largest", "smallest", "data", "closest"]), st.booleans())
+@given(st.integers(0, 10_000), st.sampled_from(["largest", "smallest", "data", "closest", "farthest"]), st.booleans())
 def test_both_searches_find_what_a_plain_search_finds(seed: int, order: Any, on_a_line: bool) -> None:
     """Against the obvious loop over all free units, in either engine (a useless caliper turns the fast one off)."""
     frame = units(seed, n=90)
@@ -261,10 +262,13 @@ def test_both_searches_find_what_a_plain_search_finds(seed: int, order: Any, on_
     def nearest_free(i: int) -> tuple[float, int]:
         return min(((abs(score[j] - score[i]), j) for j in free), default=(np.inf, -1))
 
-    rank = {"largest": -score, "smallest": score, "data": 0 * score, "closest": 0 * score}[order]
+    rank = {"largest": -score, "smallest": score}.get(order, 0 * score)
     queue = sorted(np.flatnonzero(t), key=lambda i: (rank[i], i))
     for _ in range(2):
         again, left = [], list(queue)
+        if order == "farthest":
+            first = {i: nearest_free(i)[0] for i in left}
+            left = sorted((i for i in left if first[i] <= width), key=lambda i: (-first[i], i))
         while left:
             i = min(left, key=lambda k: (nearest_free(k)[0], k)) if order == "closest" else left[0]
             left.remove(i)

@@ -11,7 +11,7 @@ treated is not offered. Boosted or other scores from elsewhere come in as a colu
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     # treated row, untreated row, distance
     Pair = tuple[int, int, float]
 
-Order = Literal["largest", "smallest", "data", "closest"]
+Order = Literal["largest", "smallest", "data", "closest", "farthest"]
 
 
 def match(
@@ -62,8 +62,9 @@ def match(
     (`_distance.propensity`). `score`: a column that holds a propensity score from elsewhere.
 
     `order` in which treated units choose without replacement: by score from the `largest` (the default with a
-    score) or `smallest`, the `data`'s (that of the index; the default without a score), or the `closest` pair
-    first. With `replace` an untreated unit may serve several treated ones, and order plays no part.
+    score) or `smallest`, the `data`'s (that of the index; the default without a score), the `closest` pair
+    first, or first those whose nearest unit is `farthest` as a round begins. With `replace` an untreated unit
+    may serve several treated ones, and order plays no part.
 
     A treated unit may get fewer than `ratio`; one that gets none has weight 0. An untreated unit's weight is
     the sum over its treated ones of 1 over the number matched to each, so that a set's untreated units weigh
@@ -132,7 +133,7 @@ def _search(
             found += _merged(where, queue, c, ratio) if where.on_a_line() else _listed(where, queue, c, ratio)
         else:
             find, take, rows = _line(where, queue, c) if where.on_a_line() else _cloud(where, queue, c, ratio)
-            found += [(t_, int(rows[at]), d) for t_, at, d in _greedy(queue, find, take, ratio, order == "closest")]
+            found += [(t_, int(rows[at]), d) for t_, at, d in _greedy(queue, find, take, ratio, order)]
     check_any(bool(found), "a caliper or block")
     treated, control, distance = zip(*found, strict=True)
     return np.array(treated), np.array(control), np.array(distance)
@@ -147,37 +148,32 @@ def _ordered(treated: NDArray[np.int64], where: Space, order: Order | None) -> l
             raise Inapplicable(f"matching: order {order} needs a propensity score. Use data or closest.")
         by = -where.score[treated] if order == "largest" else where.score[treated]
         return [int(t) for t in treated[np.argsort(by, kind="stable")]]
-    if order in ("data", "closest"):
+    if order in ("data", "closest", "farthest"):
         return [int(t) for t in treated]
-    raise Inapplicable(f"matching: order {order!r} is not one of largest, smallest, data, closest.")
+    raise Inapplicable(f"matching: order {order!r} is not one of {', '.join(get_args(Order))}.")
 
 
-def _greedy(queue: list[int], find: Find, take: Take, ratio: int, closest: bool) -> Iterator[Pair]:
+def _greedy(queue: list[int], find: Find, take: Take, ratio: int, order: Order | None) -> Iterator[Pair]:
     """Rounds in which each treated unit of the queue takes its nearest free one: row, place, distance."""
+    sign = {"closest": 1, "farthest": -1}.get(order or "", 0)
     for _ in range(ratio):
-        again = []
-        if closest:
-            heap = [(d, i, at) for i, (d, at) in enumerate(map(find, queue))]
-            heapq.heapify(heap)
-            while heap and heap[0][0] < np.inf:
-                d, i, at = heap[0]
-                now = find(queue[i])
-                if now != (d, at):  # someone nearer took it
-                    heapq.heapreplace(heap, (now[0], i, now[1]))
-                    continue
+        # by distance where the order says so, else in the order of the queue
+        heap = [(sign * d, i, at) for i, (d, at) in enumerate(map(find, queue)) if d < np.inf]
+        heapq.heapify(heap)
+        matched = []
+        while heap:
+            _, i, at = heap[0]
+            d, now = find(queue[i])
+            if d == np.inf:
+                heapq.heappop(heap)
+            elif now != at:  # another took it
+                heapq.heapreplace(heap, (sign * d, i, now))
+            else:
                 heapq.heappop(heap)
                 take(at)
-                again.append(i)
+                matched.append(i)
                 yield queue[i], at, d
-            queue = [queue[i] for i in sorted(again)]
-            continue
-        for t in queue:
-            d, at = find(t)
-            if d < np.inf:
-                take(at)
-                again.append(t)
-                yield t, at, d
-        queue = again
+        queue = [queue[i] for i in sorted(matched)]
 
 
 def _line(where: Space, treated: list[int], control: NDArray[np.int64]) -> tuple[Find, Take, NDArray[np.int64]]:
