@@ -47,10 +47,10 @@ def estimate(
     `solver="frank_wolfe"` stops early and drops small weights as R's synthdid does by default; the exact solution
     differs from it by up to 1.5%. `errors`: leave-one-cluster-out jackknife with the weights fixed (algorithm 3),
     `placebo` among the controls (algorithm 4; every one in turn for a single treated cluster, else `draws` of them
-    from `seed`), `bootstrap` of clusters (algorithm 2), or `auto`: the jackknife, but placebo for one treated
-    cluster. All are normal. `facts`: `blocks`, a list by start with unit weights `omega`, period weights `lambda`
-    and the ridges `zeta_omega`, `zeta_lambda`; `noise`; `placebo` effects and `placebo_share`, of those at least as
-    large as the estimate.
+    from `seed`), `bootstrap` of clusters (algorithm 2), `none`, or `auto`: the jackknife, but placebo where that
+    cannot be made (one treated cluster, or all the weight on one control). All are normal.
+    `facts`: `blocks`, a list by start with unit weights `omega`, period weights `lambda`, `noise` and the ridges
+    `zeta_omega` and `zeta_lambda`; effects of the draws; `placebo_share` of them at least as large as the estimate.
 
     Raises `Inapplicable` for no treated or control unit, fewer than two periods before every start, an unbalanced
     panel, a constant outcome, and errors that the number of units does not allow.
@@ -60,14 +60,17 @@ def estimate(
     fit = _fit(data, method, solver)
     value = _combine(data, [(b.start, b.mass, b.gaps) for b in fit])
     groups = len(np.unique(data.home1))
-    if errors == "auto":
-        errors = "placebo" if groups == 1 else "jackknife"
+    error = np.full(len(value), np.nan)
+    if errors in ("auto", "jackknife"):
+        try:
+            error, errors = _jackknife(data, fit), "jackknife"
+        except Inapplicable:
+            if errors == "jackknife":
+                raise
+            errors = "placebo"
     said = "no errors" if errors == "none" else f"{errors} errors, normal"
     facts: dict[str, object] = {"convention": said, "method": method, "solver": solver, "blocks": _said(data, fit)}
-    error = np.full(len(value), np.nan)
-    if errors == "jackknife":
-        error = _jackknife(data, fit)
-    elif errors != "none":
+    if errors in ("placebo", "bootstrap"):
         make = _placebo if errors == "placebo" else _bootstrap
         effects = make(data, fit, method, solver, draws, np.random.default_rng(seed))
         error = effects.std(axis=0)
@@ -225,7 +228,9 @@ def _jackknife(data: _Data, fit: list[_Block]) -> Floats:
         mass = w1.sum() - np.bincount(code1[mine], w1, g)
         rest = w0.sum() - np.bincount(code0, w0, g)
         if rest.min() < 1e-9:
-            raise Inapplicable("one cluster of controls has all the weight: the jackknife cannot leave it out.")
+            raise Inapplicable(
+                "one cluster of controls has all the weight: the jackknife cannot leave it out; use errors='placebo'."
+            )
         gone = mass < 1e-12 * w1.sum()
         treated = w1 @ data.y1[mine] - sums(code1[mine], w1[:, None] * data.y1[mine], g)
         control = w0 @ data.y0 - sums(code0, w0[:, None] * data.y0, g)
