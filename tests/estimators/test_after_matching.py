@@ -117,6 +117,14 @@ def test_effects_that_differ_by_start_are_averaged_over_treated_units() -> None:
     assert found.terms[0].estimate == pytest.approx(expected, abs=1e-12)
 
 
+def test_a_start_that_nobody_is_left_of_is_no_hindrance() -> None:
+    sample = matched(seed=3, starts=(3, 5, 6))
+    left = sample.frame["first_treated"].eq(5) & (sample.frame["time"] < 5)
+    found = matched_change.estimate(with_frame(sample, lambda f: f[~left]))
+    assert found.terms[0].std_error > 0
+    assert "left out" in found.caution
+
+
 def test_levels_are_separate_samples_and_their_difference_is_tested() -> None:
     sample = replace(matched(seed=4), levels=("even", "odd"))
     together = {(t.name, t.level): t for t in matched_change.estimate(sample).terms}
@@ -389,6 +397,16 @@ def test_e_value_of_an_estimate_and_its_limit() -> None:
         assert found["e_value"] == pytest.approx(unmeasured.e_value(np.exp(0.91 * abs(att.estimate) / sd)))
         assert found["e_value_limit"] == pytest.approx(unmeasured.e_value(np.exp(0.91 * near / sd)))
     assert {t.name: t.estimate for t in unmeasured.estimate(panel(seed=4)).terms}["e_value_limit"] == 1.0
+
+
+def test_an_indicator_has_a_risk_ratio_of_its_own() -> None:
+    sample = with_frame(panel(seed=4, effect=1.5), lambda f: f.assign(y=100.0 * (f["y"] > 0.5)))
+    att = twfe.estimate(sample).terms[0].estimate
+    f = sample.frame[sample.frame["d"] == 1]
+    risk = np.average(f["y"], weights=f["weight"])
+    found = {t.name: t.estimate for t in unmeasured.estimate(sample).terms}
+    assert found["e_value"] == pytest.approx(unmeasured.e_value(risk / (risk - att)))
+    assert np.isnan(unmeasured.e_value(-0.2))  # an effect larger than the risk itself
 
 
 def test_e_values_by_level() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from biglocal.estimators import correction
 from biglocal.estimators._changes import changes
 from biglocal.estimators._fixest import check_design, wald
+from biglocal.estimators._within import codes
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def estimate(sample: Sample) -> Fit:
     att = np.bincount(level_of_cell, treated_weight * (of_treated - of_comparison), len(names)) / total
 
     share = _shares(made.cell, made.treated, made.weight, treated_weight) / total[made.level]
-    strand = made.level * (int(made.start.max()) + 1) + made.start
+    strand = codes(made.level, made.start)
     mean = np.bincount(strand, np.where(made.treated, 0, share * made.change)) / np.bincount(
         strand, np.where(made.treated, 0, share)
     )

@@ -2,7 +2,8 @@
 
 The E-value (VanderWeele and Ding 2017, Annals of Internal Medicine 167:268) is the least risk ratio that a confounder
 must have with both treatment and outcome to explain an effect away. For a difference of means it goes through
-the standardised effect d = ATT / SD by RR = exp(0.91 d) (their table 2; Chinn 2000).
+the standardised effect d = ATT / SD by RR = exp(0.91 d) (their table 2; Chinn 2000); an outcome that is 0 or one
+other value has a risk ratio of its own, the treated units' mean while treated over what it were without the ATT.
 
 Oster (2019, J Bus Econ Stat 37:187) asks how the estimate moved as covariates came in and the fit rose with them, and
 what unobserved ones would do if they were delta times as related to treatment as these.
@@ -57,8 +58,11 @@ def estimate(sample: Sample, *, conf_level: float = 0.95, delta: float = 1.0, r_
         spread = _spread(rows)
         width = float(stdtrit(att.df, (1 + conf_level) / 2)) * att.std_error
         limit = np.sign(att.estimate) * max(abs(att.estimate) - width, 0.0)
-        found = {"standardised": att.estimate / spread, "e_value": e_value(np.exp(SLOPE * att.estimate / spread)),
-                 "e_value_limit": e_value(np.exp(SLOPE * limit / spread))}  # fmt: skip
+        found = {
+            "standardised": att.estimate / spread,
+            "e_value": e_value(_risk_ratio(rows, att.estimate, spread)),
+            "e_value_limit": e_value(_risk_ratio(rows, limit, spread)),
+        }
         terms += [
             replace(
                 att, name=name, estimate=float(value), tested=False,
@@ -75,9 +79,21 @@ def estimate(sample: Sample, *, conf_level: float = 0.95, delta: float = 1.0, r_
 
 
 def e_value(risk_ratio: float) -> float:
-    """The E-value of a risk ratio: RR + sqrt(RR (RR - 1)), of 1/RR where it is below 1."""
+    """The E-value of a risk ratio: RR + sqrt(RR (RR - 1)), of 1/RR where it is below 1. NaN for one that is not positive."""
+    if not risk_ratio > 0:
+        return float("nan")
     rr = float(max(risk_ratio, 1 / risk_ratio))
     return rr + float(np.sqrt(rr) * np.sqrt(rr - 1))
+
+
+def _risk_ratio(frame: pd.DataFrame, effect: float, spread: float) -> float:
+    y = frame["y"].to_numpy(dtype=float)
+    values = np.unique(y)
+    if len(values) != 2 or values.min() != 0:
+        return float(np.exp(SLOPE * effect / spread))
+    now = frame["d"].to_numpy() == 1
+    risk = float(np.average(y[now], weights=frame["weight"].to_numpy(dtype=float)[now]))
+    return risk / (risk - effect) if risk != effect else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
