@@ -221,8 +221,11 @@ def propensity(
     fit, score, weight = parts(eta, treated)
     fit -= float(ridge @ beta**2) / 2
     for _ in range(100):
-        step = np.linalg.solve((z * weight[:, None]).T @ z + np.diag(ridge), z.T @ score - ridge * beta)
-        while True:
+        try:
+            step = np.linalg.solve((z * weight[:, None]).T @ z + np.diag(ridge), z.T @ score - ridge * beta)
+        except np.linalg.LinAlgError:  # all fitted probabilities are 0 or 1
+            break
+        for _ in range(60):
             eta = z @ (beta + step)
             better, score, weight = parts(eta, treated)
             better -= float(ridge @ (beta + step) ** 2) / 2
@@ -230,7 +233,7 @@ def propensity(
                 break
             step = step / 2  # overshot
         beta, fit = beta + step, better
-        if np.abs(beta).max() > 100:
+        if not np.abs(beta).max() <= 100:
             break
         if np.abs(step).max() < 1e-10:
             return np.asarray(eta)
@@ -257,8 +260,9 @@ def _normal(
 
     log_phi = -(eta**2) / 2 - np.log(2 * np.pi) / 2
     up, down = log_ndtr(eta), log_ndtr(-eta)
-    score = np.where(treated, np.exp(log_phi - up), -np.exp(log_phi - down))
-    return float(np.where(treated, up, down).sum()), score, np.exp(2 * log_phi - up - down)
+    with np.errstate(over="ignore"):  # where the groups are separated; the caller refuses what is not finite
+        score = np.where(treated, np.exp(log_phi - up), -np.exp(log_phi - down))
+        return float(np.where(treated, up, down).sum()), score, np.exp(2 * log_phi - up - down)
 
 
 def _logit(eta: NDArray[np.float64], link: str) -> NDArray[np.float64]:
