@@ -368,6 +368,11 @@ def test_areas_are_one_pair_each() -> None:
     found = rosenbaum.estimate(sample, gammas=(1.5,))
     assert found.facts["sets"] == len(gap)
     assert found.terms[0].p_value == pytest.approx(rosenbaum.p_bound(scores, 1.5)[0], rel=1e-10)
+    # whole areas matched to whole areas: sets of several treated and several comparison units
+    whole = with_frame(sample, lambda f: f.assign(set=f["cluster"]))
+    assert rosenbaum.estimate(whole, gammas=(1.5,)).terms[0].p_value == pytest.approx(found.terms[0].p_value, rel=1e-10)
+    table, att = set_effects(whole.frame), matched_change.estimate(whole).terms[0].estimate
+    assert att == pytest.approx(np.average(table["effect"], weights=table["weight"]), rel=1e-12)
 
 
 # ---- unmeasured confounding

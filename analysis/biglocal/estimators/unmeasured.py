@@ -79,7 +79,7 @@ def estimate(sample: Sample, *, conf_level: float = 0.95, delta: float = 1.0, r_
 
 
 def e_value(risk_ratio: float) -> float:
-    """The E-value of a risk ratio: RR + sqrt(RR (RR - 1)), of 1/RR where it is below 1. NaN for one that is not positive."""
+    """The E-value of a risk ratio: RR + sqrt(RR (RR - 1)), of 1/RR where it is below 1; NaN for one not above 0."""
     if not risk_ratio > 0:
         return float("nan")
     rr = float(max(risk_ratio, 1 / risk_ratio))
