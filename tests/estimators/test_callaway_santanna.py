@@ -289,11 +289,23 @@ def test_without_never_treated_the_last_cohort_is_compared_with_until_it_starts(
 def test_who_leaves_is_said() -> None:
     s = staggered()
     gone = replace(s, frame=s.frame.drop(index=s.frame.index[[0, 8]]))
-    assert "2 units not seen in every period left" in callaway_santanna.estimate(gone).caution
+    assert "2 units not seen, or without weight, in every period left" in callaway_santanna.estimate(gone).caution
     early = s.frame.assign(first_treated=s.frame["first_treated"].where(s.frame["unit"] != 3, 0.0))
     early = early.assign(treated=early["first_treated"].notna().astype(int))
     early["d"] = ((early["treated"] == 1) & (early["time"] >= early["first_treated"])).astype(float)
-    assert "1 units without a period before" in callaway_santanna.estimate(replace(s, frame=early)).caution
+    assert "1 unit without a period before" in callaway_santanna.estimate(replace(s, frame=early)).caution
+
+
+def test_a_cohort_without_overlap_leaves_the_averages_and_is_said() -> None:
+    """The rest is what it is without that cohort, but for the size of the sample."""
+    s = staggered()
+    apart = s.frame.assign(x=s.frame["x"] + 50 * (s.frame["first_treated"] == 3))
+    fit = callaway_santanna.estimate(replace(s, frame=apart))
+    alone = callaway_santanna.estimate(replace(s, frame=s.frame[s.frame["first_treated"] != 3]))
+    assert "6 group-time effects are missing (first: cohort 3 in 1: " in fit.caution
+    assert set(fit.facts["refused"]) == {f"3 in {t}" for t in range(1, 7)}
+    for key, value in numbers(alone).items():
+        assert numbers(fit)[key] == pytest.approx(value, rel=1e-7, nan_ok=True)
 
 
 def test_rows_of_a_unit_and_year_count_as_their_weighted_mean() -> None:
@@ -321,7 +333,7 @@ def test_covariates_that_change_are_taken_before_the_effect() -> None:
         (lambda f: f.assign(x="north"), "must be numbers"),
         (lambda f: f.assign(y=f["y"].where(f["unit"] > 0)), "missing or infinite in 7 rows"),
         (lambda f: f.assign(x=100.0 * (f["treated"] + 1e-3 * f["x"])), "no group-time effect can be estimated"),
-        (lambda f: f.assign(cluster=f["time"]), "change their cluster"),
+        (lambda f: f.assign(cluster=f["time"]), "60 units with more than one cluster"),
         (lambda f: f[f["time"] != f["unit"] % 7], "none of 60 units"),
     ],
 )

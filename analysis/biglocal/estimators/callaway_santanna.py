@@ -121,7 +121,7 @@ def estimate(
     `leads`; their influence, which sums to estimate - truth, is `facts["basis"] @ facts["loadings"]` (G, terms), that
     of `att` alone `facts["influence"]` (G, 1), by cluster as named in `facts["clusters"]`.
 
-    Where the sample has levels: only `att` of each level, by itself, and their `difference`.
+    Where the sample has levels: only `att` of each level, by itself, and their `difference`, without bands.
 
     Raises `Inapplicable` for a design without treated, comparison or untreated observations, fewer than two treated
     clusters, a constant outcome, weights all zero, collinear covariates (named), and where no cell can be estimated.
@@ -142,7 +142,7 @@ def estimate(
     names, home = np.unique(data.cluster, return_inverse=True)
     n_clusters = len(names)
     cells = _cells(data, comparison, home, n_clusters, method, control, base, anticipation, panel, trim, exact)
-    averages = _averages(data, cells, balance)
+    averages = _averages(cells, balance)
     loadings = np.column_stack([a.loading for a in averages])
     basis = cells.influence
     vcov = basis.T @ basis
@@ -209,8 +209,14 @@ def _by_unit(code: Index, n: int, values: NDArray[Number], what: str) -> NDArray
     first[code] = values
     same = first[code] == values
     if not same.all():
-        raise Inapplicable(f"{len(np.unique(code[~same])):,} units change their {what}; it must be one a unit.")
+        changing = np.bincount(code[~same], minlength=n) > 0
+        raise Inapplicable(f"{_units(changing)} with more than one {what}; it must be one a unit.")
     return first
+
+
+def _units(which: NDArray[np.bool_]) -> str:
+    n = int(which.sum())
+    return f"{n:,} unit" if n == 1 else f"{n:,} units"
 
 
 def _clusters(cluster: pd.Series, unit: Index, n: int) -> NDArray[np.generic]:
@@ -243,8 +249,8 @@ def _panel(frame: pd.DataFrame, covariates: tuple[str, ...]) -> Data:
         wide_y, wide_x = np.zeros(n * t), np.zeros((n * t, k))
         wide_y[cell] = y
         wide_x[cell] = x
-    whole = (count.reshape(n, t) > 0).all(axis=1) & (wide_w.reshape(n, t) > 0).all(axis=1)
-    notes = () if whole.all() else (f"{int((~whole).sum()):,} units not seen in every period left the panel.",)
+    whole = np.asarray((wide_w.reshape(n, t) > 0).all(axis=1))  # weights are not negative: no row, no weight
+    notes = () if whole.all() else (f"{_units(~whole)} not seen, or without weight, in every period left the panel.",)
     if not whole.any():
         raise Inapplicable(f"none of {n:,} units is seen in all {t} periods: use panel=False.")
     return Data(
@@ -296,12 +302,12 @@ def _comparison(data: Data, control: str, anticipation: int) -> tuple[Data, NDAr
     notes = list(data.notes)
     always = data.group <= first + anticipation
     if always.any():
-        notes.append(f"{int(always.sum()):,} units without a period before their treatment left.")
+        notes.append(f"{_units(always)} without a period before treatment left.")
         data = _keep_units(data, ~always)
     later = np.isfinite(data.group) & (data.group > last)
     ambiguous = later & (data.group <= last + anticipation)
     if ambiguous.any():
-        notes.append(f"{int(ambiguous.sum()):,} units that may anticipate a start after the last period left.")
+        notes.append(f"{_units(ambiguous)} that may anticipate a start after the last period left.")
         data, later = _keep_units(data, ~ambiguous), later[~ambiguous]
     group = np.where(later, np.inf, data.group)
     never = np.isinf(group)
@@ -410,8 +416,8 @@ def _cells(
             for i in members:
                 refused[f"{g:g} in {periods[plan[i][1]]}"] = str(e)
     done = np.isfinite(att)
-    if not (done & ~is_base).any():
-        reason = next(iter(refused.values()), "no cohort has a period before and a period after its start")
+    if not any(done[i] and periods[t] >= g for i, (g, t, _) in enumerate(plan)):
+        reason = next(iter(refused.values()), "no cohort has a period before and a period after its start.")
         raise Inapplicable(f"no group-time effect can be estimated: {reason}")
     keep = np.flatnonzero(done)
     group = np.array([plan[i][0] for i in keep])
@@ -487,7 +493,7 @@ def _row_cell(
     return dr.cross_sections(data.y[used], post, d, x, data.w[used, 0], method, trim, exact=exact), owner
 
 
-def _averages(data: Data, cells: Cells, balance: int | None) -> list[Average]:
+def _averages(cells: Cells, balance: int | None) -> list[Average]:
     """Everything reported."""
     cohorts, p = cells.cohorts, cells.shares
     c = len(cells.att)
@@ -509,29 +515,24 @@ def _averages(data: Data, cells: Cells, balance: int | None) -> list[Average]:
 
     since = cells.time - cells.group
     after = since >= 0
-    single = [Average("att_gt", float(a), eye[i]) for i, a in enumerate(cells.att)]
-    out = [
-        Average("att_gt", a.estimate, a.loading, int(t), f"{g:g}")
-        for a, t, g in zip(single, cells.time, cells.group, strict=True)
+    single = [
+        Average("att_gt", float(cells.att[i]), eye[i], int(cells.time[i]), f"{cells.group[i]:g}") for i in range(c)
     ]
-    if after.any():
-        out.append(weighted("att", after))
-        treated = [(j, (cells.group == g) & after) for j, g in enumerate(cohorts)]
-        groups = {
-            j: plain("group", [single[i] for i in np.flatnonzero(m)], int(cohorts[j])) for j, m in treated if m.any()
-        }
-        out += groups.values()
-        total = p[list(groups)].sum()
-        value = float(sum(p[j] * a.estimate for j, a in groups.items()) / total)
-        loading = np.sum([p[j] / total * a.loading for j, a in groups.items()], axis=0)
-        for j, a in groups.items():
-            loading[c + j] += (a.estimate - value) / total
-        out.append(Average("att_group", value, loading))
-        years = [weighted("calendar", after & (cells.time == t), int(t)) for t in np.unique(cells.time[after])]
-        out += [*years, plain("att_calendar", years)]
+    out = [*single, weighted("att", after)]
+    treated = [(j, (cells.group == g) & after) for j, g in enumerate(cohorts)]
+    groups = {j: plain("group", [single[i] for i in np.flatnonzero(m)], int(cohorts[j])) for j, m in treated if m.any()}
+    out += groups.values()
+    total = p[list(groups)].sum()
+    value = float(sum(p[j] * a.estimate for j, a in groups.items()) / total)
+    loading = np.sum([p[j] / total * a.loading for j, a in groups.items()], axis=0)
+    for j, a in groups.items():
+        loading[c + j] += (a.estimate - value) / total
+    out.append(Average("att_group", value, loading))
+    years = [weighted("calendar", after & (cells.time == t), int(t)) for t in np.unique(cells.time[after])]
+    out += [*years, plain("att_calendar", years)]
     seen = np.ones(c, dtype=bool)
     if balance is not None:
-        span = cells.time.max() - cells.time.min() if not cells.base.any() else data.periods[-1] - data.periods[0]
+        span = cells.time.max() - cells.time.min()
         seen = (cells.time.max() - cells.group >= balance) & (since <= balance) & (since >= balance - span)
     times = [weighted("event_time", seen & (since == e), int(e)) for e in np.unique(since[seen])]
     out += times

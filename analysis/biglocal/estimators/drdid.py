@@ -81,7 +81,7 @@ def estimate(
     elif panel:
         change, d, x, w, cluster, left = _changes(frame, y, weight, columns, treated, post, cluster)
         effect = dr.panel(change[:, None], d, dr.design(x, sample.covariates), w, method, trim)
-        caution = f"{left:,} units not seen both before and after left." if left else ""
+        caution = f"{left:,} unit{'s' if left > 1 else ''} not seen both before and after left." if left else ""
     else:
         x, d = dr.design(columns, sample.covariates), treated
         effect = dr.cross_sections(y[:, None], post, d, x, weight, method, trim, efficient, exact)
@@ -100,7 +100,7 @@ def estimate(
         n_treated=n_treated,
         n_treated_clusters=len(np.unique(cluster[d == 1])),
     )
-    dropped = f"{effect.trimmed:,} comparison rows with a propensity of {trim} or more were dropped."
+    dropped = f"Comparison rows with a propensity of {trim} or more were dropped: {effect.trimmed:,}."
     return Fit(
         (term,),
         n_obs=len(frame),
@@ -127,7 +127,7 @@ def _changes(
     first = np.full(n, -1)
     first[unit] = cluster
     if not (first[unit] == cluster).all():
-        raise Inapplicable("units that change their cluster: it must be one a unit.")
+        raise Inapplicable("units with more than one cluster; it must be one a unit.")
     last = np.full(n, -1)
     np.maximum.at(last, unit[post == 0], time[post == 0])
     base = weight * (time == last[unit])
