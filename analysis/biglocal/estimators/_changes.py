@@ -39,6 +39,15 @@ class Changes:
     matched: bool
     left_out: int
 
+    def caution(self) -> str:
+        """What is to be said of treated units left out, '' for none."""
+        if not self.left_out:
+            return ""
+        return (
+            f"{self.left_out} treated units are left out: no period on one side of their start, or no comparison "
+            f"unit that has both."
+        )
+
     def cell_means(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Of each cell: the weight of its treated units, their mean change, and that of its comparison units."""
         own = np.where(self.treated, self.weight, 0.0)

@@ -94,19 +94,13 @@ def estimate(sample: Sample) -> Fit:
         )
     if len(names) > 1:
         terms.append(_difference(att, vcov, clusters - 1))
-    caution = (
-        f"{made.left_out} treated units are left out: no period on one side of their start, or no comparison "
-        f"unit that has both."
-        if made.left_out
-        else ""
-    )
     return Fit(
         tuple(terms),
         n_obs=len(frame),
         n_units=n_units,
         n_treated=len(np.unique(made.unit[made.treated])),
         n_clusters=clusters,
-        caution=" ".join(filter(None, [sample.caution, caution])),
+        caution=" ".join(filter(None, [sample.caution, made.caution()])),
         facts={
             "convention": "CR1 on units' changes: G/(G-1) x (N-1)/(N-2), N units; t(G-1)",
             "sets": len(treated_weight) if made.matched else 0,

@@ -47,7 +47,7 @@ def estimate(
     `assigned` says what was treated. By `cluster` (areas, of several units each), each is one pair: its treated
     units' mean change against that of their comparison units, which stands in for an area that could have been
     treated; where each cluster holds one set, the set itself. By `unit`, each set on its own; sets need one treated
-    unit or one comparison unit (Rosenbaum 2002, section 4.4, turns the latter about).
+    unit or one comparison unit; the latter are turned about, with the outcome's sign.
 
     Raises `Inapplicable` where there are no sets (column `set`), for levels, covariates, a `gamma` below 1, sets that
     `assigned` cannot take, `signed_rank` on sets larger than pairs, and changes that do not vary.
@@ -87,9 +87,9 @@ def estimate(
         n_units=len(np.unique(made.unit)),
         n_treated=len(np.unique(made.unit[treated])),
         n_clusters=len(np.unique(made.cluster)),
-        caution=sample.caution,
+        caution=" ".join(filter(None, [sample.caution, made.caution()])),
         facts={"convention": "two-sided: twice the smaller one-sided bound, at most 1; normal approximation",
-               "sets": sum(len(q) for q in scores), "left_out": made.left_out},
+               "sets": sum(len(q) for q in scores)},
     )  # fmt: skip
 
 

@@ -74,8 +74,8 @@ def abadie_imbens(
     needs each unit's outcome variance: the variance among the unit and its `variance_matches` nearest of its own
     group (their section 4.1); with 0, one variance for all, half the mean squared deviation of pairs' differences.
 
-    Raises `DataError` for columns that are not there, `Inapplicable` for fewer than `m` units to choose from (in
-    either direction where asked, or `variance_matches` + 1), for outcomes or covariates that are missing or infinite,
+    Raises `DataError` for columns that are not there, `Inapplicable` for groups of fewer than `m` units to choose
+    from or than `variance_matches` + 1, for outcomes or covariates that are missing or infinite (the row is named),
     covariates without variance, and collinear ones with `mahalanobis`.
     """
     lacking = [c for c in (outcome, treated, *covariates) if c not in frame.columns]
