@@ -368,6 +368,18 @@ def test_full_is_what_a_linear_programme_finds(distance: Any, calipers: dict[str
     assert (np.minimum(np.bincount(one)[one], np.bincount(other)[other]) == 1).all(), "stars"
 
 
+def test_full_makes_even_sets_of_units_that_are_alike() -> None:
+    """200 units in four cells: as many sets as the smaller group of each, and weights that differ by little."""
+    frame = units(39).assign(a=lambda f: (f["a"] > 0) * 1.0)
+    match = run("full", frame, {"covariates": ["a", "c"], "distance": "mahalanobis"})
+    t = frame["treated"].to_numpy() == 1
+    for cell in frame.groupby(["a", "c"]).indices.values():
+        one, other = t[cell].sum(), (~t[cell]).sum()
+        assert len(set(match.sets[cell])) == min(one, other) > 1
+        size = np.unique(match.sets[cell], return_counts=True)[1]
+        assert size.max() - size.min() <= 2
+
+
 def test_entropy_balancing_balances() -> None:
     frame = units(32)
     t = frame["treated"].to_numpy() == 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from biglocal.matching._distance import Distance, Space, space
+from biglocal.matching._distance import DIGITS, Distance, Space, space
 from biglocal.matching._units import Estimand, arrange, check_any, check_unused, stratified
 
 if TYPE_CHECKING:
@@ -69,28 +69,40 @@ def match(
 def cover(
     where: Space, treated: NDArray[np.int64], control: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The cheapest edge cover of one block: places of the treated and untreated unit of each edge, all stars."""
+    """The cheapest edge cover of one block: places of the treated and untreated unit of each edge, all stars.
+
+    Distances count in units of 10^-`DIGITS`. Among covers as cheap, one with the most matched pairs is taken, and
+    units with several nearest partners spread over them in turn: where many units have the same covariates,
+    sets are then many and of like size, and weights even.
+    """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
     n1, n0 = len(treated), len(control)
     step = max(1, 4_000_000 // n0)
-    chunks = [slice(start, start + step) for start in range(0, n1, step)]
-    first1, first0 = np.full(n1, -1), np.full(n0, -1)
+    chunks = [slice(start, min(start + step, n1)) for start in range(0, n1, step)]
+
+    def distances(rows: slice) -> NDArray[np.float64]:
+        return np.rint(where.distances(treated[rows], control) * 10.0**DIGITS)
+
     near1, near0 = np.full(n1, np.inf), np.full(n0, np.inf)
     for rows in chunks:
-        d = where.distances(treated[rows], control)
-        first1[rows], near1[rows] = d.argmin(axis=1), d.min(axis=1)
-        nearer = d.min(axis=0) < near0
-        first0[nearer] = rows.start + d[:, nearer].argmin(axis=0)
-        near0[nearer] = d[:, nearer].min(axis=0)
-    found = []
+        d = distances(rows)
+        near1[rows] = d.min(axis=1)
+        near0 = np.minimum(near0, d.min(axis=0))
+    found, ties = [], []
     for rows in chunks:
-        d = where.distances(treated[rows], control)
+        d = distances(rows)
         gain = near1[rows, None] + near0 - np.where(np.isfinite(d), d, np.nan)
         i, j = np.nonzero(gain > 0)
         found.append((i + rows.start, j, gain[i, j]))
+        same = gain == 0  # two units at one point: no gain, but a pair; no more of them than could be used
+        for at in np.flatnonzero(same.any(axis=1)).tolist():
+            j = np.flatnonzero(same[at])[:n1]
+            found.append((np.full(len(j), at + rows.start), j, np.zeros(len(j))))
+        ties.append(((d == near1[rows, None]) & np.isfinite(d), (d == near0) & np.isfinite(d)))
     i, j, gain = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    gain = gain * (n1 + 1) + 1  # the number of pairs decides only between equal gains
     # a treated unit that stays out of the matching takes a place of its own, at no gain
     most = float(gain.max(initial=0)) + 1  # SciPy drops edges of weight 0
     each = np.arange(n1)
@@ -103,12 +115,30 @@ def cover(
     )
     row, place = min_weight_full_bipartite_matching(graph)
     row, place = row[place < n0], place[place < n0]
-    alone1 = np.setdiff1d(np.flatnonzero(np.isfinite(near1)), row)
-    alone0 = np.setdiff1d(np.flatnonzero(np.isfinite(near0)), place)
+    matched1, matched0 = np.isin(np.arange(n1), row), np.isin(np.arange(n0), place)
+    alone1 = np.flatnonzero(np.isfinite(near1) & ~matched1)
+    alone0 = np.flatnonzero(np.isfinite(near0) & ~matched0)
     edges = {*zip(row.tolist(), place.tolist(), strict=True)}
-    edges |= {*zip(alone1.tolist(), first1[alone1].tolist(), strict=True)}
-    edges |= {*zip(first0[alone0].tolist(), alone0.tolist(), strict=True)}
+    edges |= {*zip(alone1.tolist(), _in_turn([t for t, _ in ties], alone1, 1).tolist(), strict=True)}
+    edges |= {*zip(_in_turn([t for _, t in ties], alone0, 0).tolist(), alone0.tolist(), strict=True)}
     return _stars(edges, n1, n0)
+
+
+def _in_turn(nearest: list[NDArray[np.bool_]], units: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
+    """A nearest partner for each of `units` (rows of the stacked table if `axis` is 1, else columns): units with
+    the same first choice take turns among their choices.
+    """
+    stacked = np.concatenate(nearest)
+    table = stacked[units] if axis else stacked[:, units].T
+    first, count = np.asarray(table.argmax(axis=1), dtype=np.int64), table.sum(axis=1)
+    order = np.argsort(first, kind="stable")
+    start = np.searchsorted(first[order], first[order])
+    turn = np.empty(len(units), dtype=np.int64)
+    turn[order] = np.arange(len(units)) - start
+    several = np.flatnonzero(count > 1)
+    for u in several:
+        first[u] = np.flatnonzero(table[u])[turn[u] % count[u]]
+    return first
 
 
 def _stars(edges: set[tuple[int, int]], n1: int, n0: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
