@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Index = NDArray[np.int64]
 
-Number = TypeVar("Number", np.float64, np.int64)
 CONVENTION = "influence functions: sums of squared cluster totals, without G/(G-1), as R's did 2.3; t(G-1)"
 NO_OVERLAP = 0.999
 
@@ -203,14 +202,14 @@ def _codes(values: pd.Series) -> tuple[Index, NDArray[np.generic]]:
     return np.asarray(codes, dtype=np.int64), np.asarray(found)
 
 
-def _by_unit(code: Index, n: int, values: NDArray[Number], what: str) -> NDArray[Number]:
-    """The one value each unit has; raises `Inapplicable` where it has several."""
+def _by_unit(code: Index, n: int, values: Array) -> Array:
+    """The one start each unit has; raises `Inapplicable` where it has several."""
     first = np.empty(n, dtype=values.dtype)
     first[code] = values
     same = first[code] == values
     if not same.all():
         changing = np.bincount(code[~same], minlength=n) > 0
-        raise Inapplicable(f"{_units(changing)} with more than one {what}; it must be one a unit.")
+        raise Inapplicable(f"{_units(changing)} with more than one start of treatment.")
     return first
 
 
@@ -220,8 +219,13 @@ def _units(which: NDArray[np.bool_]) -> str:
 
 
 def _clusters(cluster: pd.Series, unit: Index, n: int) -> NDArray[np.generic]:
-    code, names = _codes(cluster)
-    return np.asarray(names[_by_unit(unit, n, code, "cluster")])
+    row = np.empty(n, dtype=np.int64)
+    row[unit] = np.arange(len(unit))
+    mine = cluster.iloc[row]
+    same = np.asarray(cluster.array == mine.array.take(unit), dtype=bool)
+    if not same.all():
+        raise Inapplicable(f"{_units(np.bincount(unit[~same], minlength=n) > 0)} with more than one cluster.")
+    return np.asarray(mine)
 
 
 def _starts(frame: pd.DataFrame) -> Array:
@@ -233,7 +237,7 @@ def _panel(frame: pd.DataFrame, covariates: tuple[str, ...]) -> Data:
     unit, units = _codes(frame["unit"])
     time, periods = _codes(frame["time"])
     n, t, k = len(units), len(periods), len(covariates)
-    group = _by_unit(unit, n, _starts(frame), "start of treatment")
+    group = _by_unit(unit, n, _starts(frame))
     cluster = _clusters(frame["cluster"], unit, n)
     y, w, x = frame["y"].to_numpy(dtype=float), frame["weight"].to_numpy(dtype=float), _columns(frame, covariates)
     cell = unit * t + time
@@ -279,7 +283,7 @@ def _rows(frame: pd.DataFrame, covariates: tuple[str, ...]) -> Data:
         periods=periods.astype(np.int64),
         names=covariates,
         units=units,
-        group=_by_unit(unit, n, _starts(frame), "start of treatment"),
+        group=_by_unit(unit, n, _starts(frame)),
         cluster=_clusters(frame["cluster"], unit, n),
         share=np.bincount(unit, w) / np.bincount(unit),
         y=frame["y"].to_numpy(dtype=float)[:, None],
@@ -467,7 +471,9 @@ def _panel_cells(
     d = (data.group[rows] == g).astype(float)
     x, w = dr.design(data.x[rows, at], data.names), data.w[rows, at]
     y = data.y[rows]
-    if method != "reg" and x.shape[1] > 1 and dr.logit(x, d, np.ones(len(d))).max() >= NO_OVERLAP:
+    if x.shape[1] == 1:
+        method = "reg"  # without covariates every method is the difference of means
+    if method != "reg" and dr.logit(x, d, np.ones(len(d))).max() >= NO_OVERLAP:
         raise Inapplicable(f"no overlap: a propensity of {NO_OVERLAP} or more.")
     return dr.panel(y[:, now] - y[:, then], d, x, w, method, trim)
 
