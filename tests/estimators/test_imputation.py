@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from biglocal.estimators import fit
+from biglocal.estimators import estimator, fit
 from biglocal.model import Fit, Inapplicable
 from panels import panel
 from reference_cases import case, data
@@ -149,4 +150,26 @@ def test_effects_that_grow_and_differ_by_cohort_are_recovered() -> None:
     assert ours["att", None] == pytest.approx(treated.mean(), rel=1e-9)
     for e in range(3):
         assert ours["event_time", e] == pytest.approx(effect[since == e].mean(), rel=1e-9)
-    assert abs(fit("twfe", f, **columns).terms[0].estimate / treated.mean() - 1) > 0.05
+    two_way = fit("goodman_bacon", f, **columns).terms[0].estimate
+    assert abs(two_way / treated.mean() - 1) > 0.05
+
+
+@pytest.mark.parametrize("name", ["imputation", "sun_abraham", "stacked"])
+def test_levels_are_separate_estimates_and_their_difference_is_tested(name: str) -> None:
+    sample = panel(seed=9, clusters=60)
+    f = sample.frame.assign(level=np.where(sample.frame["unit"] % 2 == 0, "even", "odd"))
+    together = {(t.name, t.level): t for t in estimator(name)(replace(sample, frame=f, levels=("even", "odd"))).terms}
+    alone = {k: estimator(name)(replace(sample, frame=f[f["level"] == k])).terms[0] for k in ("even", "odd")}
+    for level, term_ in alone.items():
+        assert together["att", level].estimate == pytest.approx(term_.estimate, rel=1e-10)
+        assert together["att", level].std_error == pytest.approx(term_.std_error, rel=1e-10)
+    gap = together["difference", ""]
+    assert gap.estimate == pytest.approx(alone["odd"].estimate - alone["even"].estimate, rel=1e-9)
+    # clusters hold units of both levels, so the error is not that of independent estimates
+    assert gap.std_error != pytest.approx(np.hypot(alone["odd"].std_error, alone["even"].std_error), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["goodman_bacon", "synthetic_did", "roth_santanna"])
+def test_where_no_difference_is_tested_levels_are_refused(name: str) -> None:
+    with pytest.raises(Inapplicable, match="level"):
+        estimator(name)(replace(panel(), levels=("even", "odd")))

@@ -7,15 +7,18 @@ equations; Abowd, Creecy and Kramarz 2002 describe the two-way structure).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from biglocal.estimators._fixest import check_design
+from biglocal.estimators._levels import by_level
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
 class Panel:
     """The rows of positive weight as arrays: n rows, U units, T periods, G clusters, k covariates.
 
-    `unit`, `time` (n,) are codes into `units` (U,) and `times` (T,), both sorted; `home` (U,) is the cluster of
-    each unit; `first` (U,) its first treated period, infinite for never; `now` (n,) says treated now.
+    `unit`, `time` (n,) are codes into `units` (U,) and `times` (T,), both sorted; `home` (U,) into `clusters` (G,).
+    `first` (U,) is each unit's first treated period, infinite for never; `now` (n,) says treated now.
     """
 
     y: Floats
@@ -41,7 +44,12 @@ class Panel:
     times: Floats
     first: Floats
     home: Ints
-    n_clusters: int
+    clusters: NDArray[np.object_]
+
+    @property
+    def n_clusters(self) -> int:
+        """G."""
+        return len(self.clusters)
 
     def since(self) -> Floats:
         """Years since the start, by row; minus infinity for the never treated."""
@@ -97,7 +105,7 @@ def arrays(sample: Sample) -> Panel:
         np.asarray(times, dtype=float),
         start,
         home,
-        len(clusters),
+        np.asarray(clusters),
     )
 
 
@@ -195,8 +203,6 @@ def finish(
     sample: Sample, p: Panel, terms: list[Term], facts: dict[str, object], *cautions: str, rows: int | None = None
 ) -> Fit:
     """A fit with its terms in order of name, period and level, and the counts of its panel."""
-    import pandas as pd
-
     key = {"att": 0, "event_time": 1, "group": 2, "calendar": 3, "att_gt": 4}
     terms = sorted(terms, key=lambda t: (key.get(t.name, 9), t.name, t.level, t.period or 0))
     return Fit(
@@ -206,7 +212,7 @@ def finish(
         n_treated=int((p.first <= p.times[-1]).sum()),
         n_clusters=p.n_clusters,
         caution=" ".join(filter(None, [sample.caution, *cautions])),
-        facts={**facts, "units": pd.Index(p.units)},
+        facts={**facts, "units": p.units, "cluster_of": p.clusters[p.home]},
     )
 
 
@@ -223,6 +229,25 @@ def joint(name: str, values: Floats, grouped: Floats, df: float) -> list[Term]:
         return []
     f = float(values @ np.linalg.solve(vcov, values)) / len(values)
     return [Term(name, float("nan"), df=df, statistic=f, df_num=len(values))]
+
+
+def levels(sample: Sample, one: Callable[[Sample], Fit]) -> Fit:
+    """`att` of each level by itself, and the test of their difference, by influence functions (`_levels.by_level`)."""
+
+    def summed(part: Sample) -> Fit:
+        fit = one(part)
+        of = fit.facts["cluster_of"]
+        clusters, code = np.unique(of, return_inverse=True)
+        influence = sums(code, fit.facts["influence"][:, :1], len(clusters))
+        return replace(fit, facts={**fit.facts, "influence": influence, "clusters": clusters, "trimmed": 0})
+
+    return by_level(sample, summed)
+
+
+def no_levels(sample: Sample) -> None:
+    """Refuse levels where no test of their difference is made: one number for all would pass for a level's."""
+    if sample.levels:
+        raise Inapplicable("makes no test of a difference between levels; estimate each level by itself.")
 
 
 def treated_behind(p: Panel, rows: Mask) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from biglocal.estimators._staggered import Panel, finish, gram_inverse, panel, two_way
+from biglocal.estimators._staggered import Panel, finish, gram_inverse, no_levels, panel, two_way
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def estimate(sample: Sample) -> Fit:
     Raises `Inapplicable` as `twfe` does, for a single cohort without others to compare, and for panels whose
     cohorts differ in weight between periods: the theorem is for balanced panels.
     """
+    no_levels(sample)
     p = panel(sample)
     starts = np.where(p.first > p.times[-1], np.inf, np.maximum(p.first, p.times[0]))
     cohort, group = np.unique(starts, return_inverse=True)

@@ -16,6 +16,7 @@ Gardner (2022, Two-stage differences in differences) has the same points; errors
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ from biglocal.estimators._staggered import (
     finish,
     gram_inverse,
     joint,
+    levels,
     panel,
     sums,
     treated_behind,
@@ -57,8 +59,12 @@ def estimate(sample: Sample, *, errors: Errors = "bjs", leads: int | None = None
     period has no untreated row cannot be imputed: they leave, and the caution counts them.
     `facts`: `influence` (n_units, terms with an error), in the order of `influence_terms`.
 
+    Where the sample has levels: `att` of each, and the test of their `difference`.
+
     Raises `Inapplicable` as `twfe` does, for collinear covariates, and where no treated row can be imputed.
     """
+    if sample.levels:
+        return levels(sample, partial(estimate, errors=errors, leads=0))
     p = panel(sample)
     if errors not in CONVENTIONS:
         raise Inapplicable(f"errors={errors!r} is not one of {', '.join(CONVENTIONS)}.")

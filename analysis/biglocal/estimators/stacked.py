@@ -10,13 +10,14 @@ these weights the regression averages treated and controls differently, and need
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from biglocal.estimators import CONVENTION, correction, counted
 from biglocal.estimators._saturated import saturated
-from biglocal.estimators._staggered import Panel, by_cluster, cohorts, finish, joint, panel, sums
+from biglocal.estimators._staggered import Panel, by_cluster, cohorts, finish, joint, levels, panel, sums
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
@@ -40,8 +41,12 @@ def estimate(
     paper's equation 8; the two agree on balanced panels. `facts`: the window, the experiments, `influence`
     (n_units, terms with an error) without the small-sample factor.
 
+    Where the sample has levels: `att` of each, and the test of their `difference`.
+
     Raises `Inapplicable` as `twfe` does, and where no cohort has a window and clean controls.
     """
+    if sample.levels:
+        return levels(sample, partial(estimate, kappa_pre=kappa_pre, kappa_post=kappa_post, effects=effects))
     p = panel(sample)
     starts = cohorts(p)
     able = starts[np.isin(starts - 1, p.times)]

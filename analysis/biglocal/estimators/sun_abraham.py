@@ -15,7 +15,7 @@ import numpy as np
 
 from biglocal.estimators import CONVENTION, correction, counted
 from biglocal.estimators._saturated import saturated
-from biglocal.estimators._staggered import by_cluster, finish, joint, panel, sums
+from biglocal.estimators._staggered import by_cluster, finish, joint, levels, panel, sums
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
@@ -29,8 +29,12 @@ def estimate(sample: Sample) -> Fit:
     `facts`: `influence` (n_units, terms with an error) without the small-sample factor, in the order of
     `influence_terms`; `coefficients` of the covariates with their errors.
 
+    Where the sample has levels: `att` of each, and the test of their `difference`.
+
     Raises `Inapplicable` as `twfe` does, and where no cohort can be compared.
     """
+    if sample.levels:
+        return levels(sample, estimate)
     p = panel(sample)
     first, last = p.first, p.times[-1]
     always = first <= p.times[0]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from biglocal.estimators._simplex import exact, frank_wolfe, sparse
-from biglocal.estimators._staggered import Panel, arrays, finish, gram_inverse, sums, two_way
+from biglocal.estimators._staggered import Panel, arrays, finish, gram_inverse, no_levels, sums, two_way
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def estimate(
     Raises `Inapplicable` for no treated or control unit, fewer than two periods before every start, an unbalanced
     panel, a constant outcome, and errors that the number of units does not allow.
     """
+    no_levels(sample)
     p = arrays(sample)
     data = _data(p, sample.covariates)
     fit = _fit(data, method, solver)
