@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from biglocal import inference
@@ -15,6 +15,9 @@ from biglocal.inference.wild import KINDS, WildTest, bootstrap, check_clusters, 
 from biglocal.model import Inapplicable
 from panels import panel
 from reference_cases import case, data
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def near(test: WildTest, expected: dict[str, object], p: float = 0.005) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 Method = Literal["C-LF", "conditional", "FLCI", "C-F"]
 DRAWS = 100_000  # for the least favourable critical value: its error is then below a hundredth
-GRID = 1_001
-WIDEST = 2.0**14  # standard errors; a set that reaches so far is open
+GRID = 1_000  # points to 20 standard errors on either side: a step is 0.04 of them
+WIDEST = 256  # times that; a set that reaches so far is open
 NOUGHT = 1e-12
 
 
@@ -61,7 +62,10 @@ class EventStudy:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Confidence bounds under each `m`; infinite where a set is open, NaN where every value is rejected."""
+    """Confidence bounds under each `m`; infinite where a set is open, NaN where every value is rejected.
+
+    Sets by inversion have ends on a grid of 0.04 standard errors of l'beta, as HonestDiD's; FLCI is exact.
+    """
 
     m: tuple[float, ...]
     conf_low: tuple[float, ...]
@@ -130,8 +134,9 @@ def relative_magnitudes(
 
     `method`: C-LF (hybrid with the least favourable test at a tenth of the level, the default) or conditional.
     """
+    _check(m)
     tests = [_any(_relative(study, value), study, conf_level, method) for value in m]
-    return _bounds(m, [_set(t, study) for t in tests], method)
+    return _bounds(m, [_set(t, 0.0, 20 * study.std_error) for t in tests], method)
 
 
 def smoothness(study: EventStudy, m: Sequence[float], *, conf_level: float = 0.95, method: Method = "FLCI") -> Bounds:
@@ -140,10 +145,18 @@ def smoothness(study: EventStudy, m: Sequence[float], *, conf_level: float = 0.9
     `method`: FLCI (fixed-length interval around an optimal linear estimator, the default), C-LF, C-F (hybrid
     with FLCI) or conditional.
     """
+    _check(m)
     if method == "FLCI":
         return _bounds(m, [_flci(study, value, 1 - conf_level)[:2] for value in m], method)
-    tests = [_any([_smooth(study, value)], study, conf_level, method, value) for value in m]
-    return _bounds(m, [_set(t, study) for t in tests], method)
+    ends = []
+    for value in m:
+        test = _any([_smooth(study, value)], study, conf_level, method, value)
+        if method == "C-F":
+            low, high, _ = _flci(study, value, (1 - conf_level) / 10)
+            ends.append(_set(test, (low + high) / 2, (high - low) / 2 * (1 + NOUGHT)))
+        else:
+            ends.append(_set(test, 0.0, 20 * study.std_error + value * _bends(study.weights)))
+    return _bounds(m, ends, method)
 
 
 def original(study: EventStudy, conf_level: float = 0.95) -> tuple[float, float]:
@@ -197,6 +210,12 @@ def _differences(study: EventStudy, order: int) -> NDArray[np.float64]:
     return np.delete(np.diff(np.eye(n), n=order, axis=0), study.n_pre, axis=1)
 
 
+def _bends(weights: NDArray[np.float64]) -> float:
+    """The largest |l'delta| over the post periods that unit changes of slope, from the reference on, can make."""
+    after = np.arange(1.0, len(weights) + 1)
+    return float(sum(abs(weights @ np.maximum(after - k, 0)) for k in range(len(weights))))
+
+
 def _relative(study: EventStudy, m: float) -> list[_Dual]:
     """A polyhedron for each pre-period step that may be the largest, and each sign of it."""
     t = study.n_pre
@@ -247,8 +266,7 @@ def _any(
     fixed = _flci(study, m, kappa) if method == "C-F" else None
     critical = [math.inf] * len(polyhedra)
     if method == "C-LF":
-        normal = np.random.default_rng(0).standard_normal((DRAWS, len(study.beta)))  # fixed: bounds are not to move
-        root = normal @ np.linalg.cholesky(study.vcov).T
+        root = _normal(len(study.beta)) @ np.linalg.cholesky(study.vcov).T
         critical = [float(np.quantile((root @ p.load.T).max(axis=1), 1 - kappa)) for p in polyhedra]
 
     def accepted(theta: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -258,6 +276,13 @@ def _any(
         return out
 
     return accepted
+
+
+@lru_cache(maxsize=4)
+def _normal(k: int) -> NDArray[np.float64]:
+    """Standard normal draws and their mirror images, always the same: bounds neither move nor take sides."""
+    half = np.random.default_rng(0).standard_normal((DRAWS // 2, k))
+    return np.vstack([half, -half])
 
 
 def _rejects(
@@ -306,35 +331,29 @@ def _rejects(
     return np.asarray(first | np.where(flat, top > 0, (top > 0) & (tail < alpha)))
 
 
-def _set(accepted: Callable[[NDArray[np.float64]], NDArray[np.bool_]], study: EventStudy) -> tuple[float, float]:
-    """The ends of the accepted set: a grid, wider until it holds them, then bisection."""
-    centre, half = study.estimate, 20 * study.std_error
+def _set(
+    accepted: Callable[[NDArray[np.float64]], NDArray[np.bool_]], centre: float, half: float
+) -> tuple[float, float]:
+    """The ends of the accepted set on HonestDiD's grid of 1,000 points, continued at the same step while it is open."""
+    step, points = 2 * half / (GRID - 1), GRID
     while True:
-        theta = np.linspace(centre - half, centre + half, GRID)
+        theta: NDArray[np.float64] = centre + step * (np.arange(points, dtype=float) - (points - 1) / 2)
         inside = accepted(theta)
-        if not (inside[0] or inside[-1]) or half > WIDEST * study.std_error:
+        if (inside.any() and not (inside[0] or inside[-1])) or points > WIDEST * GRID:
             break
-        half *= 2
+        points *= 2
     if not inside.any():
         return math.nan, math.nan
-    i, j = np.flatnonzero(inside)[[0, -1]]
-    ends = []
-    for within, outside, open_end in (
-        (theta[i], theta[max(i - 1, 0)], -math.inf), (theta[j], theta[min(j + 1, GRID - 1)], math.inf)
-    ):  # fmt: skip
-        if within == outside:
-            ends.append(open_end)
-            continue
-        for _ in range(40):
-            middle = (within + outside) / 2
-            within, outside = (middle, outside) if accepted(np.array([middle]))[0] else (within, middle)
-        ends.append(float(within))
-    return ends[0], ends[1]
+    low, high = theta[np.flatnonzero(inside)[[0, -1]]]
+    return (-math.inf if inside[0] else float(low)), (math.inf if inside[-1] else float(high))
+
+
+def _check(m: Sequence[float]) -> None:
+    if any(not v >= 0 for v in m):
+        raise Inapplicable("m must be at least nought.")
 
 
 def _bounds(m: Sequence[float], ends: Sequence[tuple[float, float]], method: Method) -> Bounds:
-    if any(not v >= 0 for v in m):
-        raise Inapplicable("m must be at least nought.")
     return Bounds(tuple(m), tuple(e[0] for e in ends), tuple(e[1] for e in ends), method)
 
 
@@ -350,7 +369,7 @@ def _flci(study: EventStudy, m: float, alpha: float) -> tuple[float, float, NDAr
 
     t, weights, se = study.n_pre, study.weights, study.std_error
     before, after = np.arange(-t, 0.0), np.arange(1.0, len(weights) + 1)
-    always = float(sum(abs(weights @ np.maximum(after - k, 0)) for k in range(len(weights))))
+    always = _bends(weights)
     hinges = np.array([np.maximum(k - before, 0) for k in range(-(t - 1), 0)]).reshape(t - 1, t)
     # v over the pre periods is free up to the line: the hinges and the line determine it
     system = np.linalg.inv(np.vstack([before, hinges]))

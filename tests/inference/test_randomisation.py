@@ -1,0 +1,156 @@
+"""Randomisation inference: draws equal refits, enumeration equals a loop, and the size is right."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from biglocal import inference
+from biglocal.estimators import twfe
+from biglocal.inference.randomisation import _cells, _Deal, _terms, randomise
+from biglocal.inference.regression import coded, regression
+from biglocal.inference.twoway import clustered
+from biglocal.model import Inapplicable, Sample
+from panels import panel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def staggered(units: int = 40, clusters: int = 12) -> Sample:
+    s = panel(seed=3, units=units, years=6, start=4, effect=0.3, clusters=clusters)
+    first = s.frame["first_treated"] - (s.frame["cluster"] % 5 == 1)
+    d = (s.frame["time"] >= first).astype(float)
+    return Sample(s.frame.assign(first_treated=first, d=d), "points")
+
+
+@pytest.mark.parametrize("level", ["cluster", "unit"])
+def test_each_draw_is_what_a_refit_gives(level: str) -> None:
+    """Coefficient and clustered error of 20 assignments, to 1e-12: staggered starts, weights, a covariate."""
+    f = staggered().frame
+    time, units, group = f["time"].to_numpy(dtype=float), coded(f[level]), coded(f["cluster"])
+    n = int(units.max()) + 1
+    start = np.empty(n)
+    start[units] = f["first_treated"].fillna(np.inf)
+    starts = np.unique(start[np.isfinite(start)])
+    more: dict[str, Any] = {"nuisance": f[["x"]], "fixed": (f["unit"], f["time"]), "weight": f["weight"]}
+    fit = regression(f["y"], time >= start[units], within=units, **more)
+    deal = _Deal(np.zeros(n, dtype=int), np.where(np.isinf(start), -1, np.searchsorted(starts, start)))
+    who = next(deal.draw(20, False, np.random.default_rng(0)))
+    assert all(len(set(row)) == len(row) for row in who.tolist())
+    b0, _, q0, _, _ = _terms(_cells(fit, time, starts, units, n, group), who, deal.label, "t")
+    for i, row in enumerate(who):
+        other = np.full(n, np.inf)
+        other[row] = starts[deal.label]
+        again = regression(f["y"], time >= other[units], within=units, **more)
+        assert b0[i] == pytest.approx(again.beta[0], rel=1e-12)
+        assert np.sqrt(q0[i]) == pytest.approx(clustered(again, group).std_error[0], rel=1e-11)
+
+
+@pytest.mark.parametrize("statistic", ["coefficient", "t"])
+def test_all_assignments_within_strata(statistic: Any) -> None:
+    """A cross-section of 4 + 5 units with 2 + 2 treated: the p-value is that of a loop over 6 x 10 assignments."""
+    rng = np.random.default_rng(8)
+    strata = np.repeat([0, 1], [4, 5])
+    treated = np.array([1, 1, 0, 0, 1, 0, 1, 0, 0])
+    y = rng.normal(size=9) + treated
+    start = np.where(treated == 1, 0.0, np.nan)
+    test = randomise(y, start, np.arange(9), rng=rng, strata=strata, fixed=(strata,), statistic=statistic)
+    assert test.enumerated
+    assert test.assignments == test.draws == 60
+    assert test.mc_error == 0
+    values = []
+    for a, b in itertools.product(itertools.combinations(range(4), 2), itertools.combinations(range(4, 9), 2)):
+        fit = regression(y, np.isin(np.arange(9), a + b), fixed=(strata,))
+        error = clustered(fit, np.arange(9)).std_error[0] if statistic == "t" else 1.0
+        values.append(abs(fit.beta[0] / error))
+    own = values[0 * 10 + 1]  # (0, 1) and (4, 6)
+    assert abs(test.statistic) == pytest.approx(own, rel=1e-12)
+    assert test.p_value == pytest.approx(np.mean(np.array(values) >= own * (1 - 1e-9)))
+
+
+def test_draws_agree_with_enumeration_within_their_stated_error() -> None:
+    f = panel(seed=9, units=24, years=5, start=3, effect=0.25, clusters=12).frame
+    arguments: dict[str, Any] = {"time": f["time"], "fixed": (f["unit"], f["time"]), "statistic": "t"}
+
+    def test(draws: int) -> Any:
+        return randomise(
+            f["y"], f["first_treated"], f["cluster"], rng=np.random.default_rng(2), draws=draws, **arguments
+        )
+
+    exact, some = test(5_000), test(400)
+    assert exact.enumerated
+    assert not some.enumerated
+    assert some.mc_low <= exact.p_value <= some.mc_high
+    assert some.mc_low < some.p_value < some.mc_high
+    assert abs(some.p_value - exact.p_value) < 4 * some.mc_error
+    assert some.conf_low == pytest.approx(exact.conf_low, abs=0.2 * (exact.conf_high - exact.conf_low))
+
+
+def test_laws() -> None:
+    s = staggered()
+    f = s.frame
+
+    def test(frame: pd.DataFrame, hypothesis: float = 0.0) -> tuple[float, ...]:
+        t = randomise(
+            frame["y"], frame["first_treated"], frame["cluster"], rng=np.random.default_rng(0), time=frame["time"],
+            fixed=(frame["unit"], frame["time"]), weight=frame["weight"], draws=499, hypothesis=hypothesis,
+        )  # fmt: skip
+        return t.estimate, t.p_value, t.conf_low, t.conf_high
+
+    base = test(f)
+    assert base[2] < base[0] < base[3]
+    assert test(f.sample(frac=1, random_state=1)) == pytest.approx(base, rel=1e-9)
+    later = f.assign(time=f["time"] + 2010, first_treated=f["first_treated"] + 2010)
+    assert test(later) == pytest.approx(base, rel=1e-9)
+    effect, p, low, high = base
+    assert test(f.assign(y=100 * f["y"])) == pytest.approx((100 * effect, p, 100 * low, 100 * high), rel=1e-9)
+    assert test(f.assign(y=f["y"] + 2 * f["d"]), 2.0) == pytest.approx((effect + 2, p, low + 2, high + 2), rel=1e-9)
+
+
+def test_size_under_the_sharp_null() -> None:
+    """200 panels without effect, 8 treated of 20 clusters: rejected at about 5% (binomial bounds at 99.9%)."""
+    rejected = {"coefficient": 0, "t": 0}
+    for seed in range(200):
+        f = panel(seed=seed, units=40, years=4, start=2, clusters=20).frame
+        for statistic in rejected:
+            test = randomise(
+                f["y"], f["first_treated"], f["cluster"], rng=np.random.default_rng(seed), time=f["time"],
+                fixed=(f["unit"], f["time"]), draws=199, statistic=statistic,  # type: ignore[arg-type]
+            )  # fmt: skip
+            rejected[statistic] += test.p_value <= 0.05
+    assert all(1 <= n <= 22 for n in rejected.values()), rejected
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["whole clusters", "units within matched sets"])
+def test_study_path(mixed: bool) -> None:
+    s = panel(seed=6, effect=0.5, clusters=20)
+    if mixed:
+        s = Sample(s.frame.assign(cluster=s.frame["unit"] % 20), "points")
+    fit = inference.randomisation(
+        twfe.estimate, s, twfe.estimate(s), np.random.default_rng(1), conf_level=0.95, draws=199
+    )
+    att = fit.terms[0]
+    assert fit.facts["assigned"] == ("unit" if mixed else "cluster")
+    assert fit.facts["strata"] == ("cluster" if mixed else "")
+    assert att.conf_low < att.estimate < att.conf_high
+    assert np.isnan(att.std_error)
+    assert att.statistic == pytest.approx(twfe.estimate(s).terms[0].estimate / twfe.estimate(s).terms[0].std_error)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"assigned": [0, 0, 1, 1, 1, 2]}, "varies within"),
+        ({"strata": [0, 1, 2, 3, 4, 5]}, "nothing can be shuffled"),
+        ({"strata": [0, 1, 0, 1, 0, 1], "assigned": [0, 0, 0, 3, 4, 5]}, "two strata"),
+        ({"cluster": [0, 0, 0, 1, 1, 1], "assigned": [0, 1, 2, 2, 4, 5], "start": [1.0] * 2 + [np.nan] * 4}, "split"),
+    ],
+)
+def test_designs_that_cannot_be_dealt_again_are_refused(change: dict[str, Any], reason: str) -> None:
+    plain: dict[str, Any] = {"start": [1.0, 1.0, 1.0, np.nan, np.nan, np.nan], "assigned": [0, 1, 2, 3, 4, 5]}
+    with pytest.raises(Inapplicable, match=reason):
+        randomise(np.arange(6.0) ** 2, rng=np.random.default_rng(0), **{**plain, **change})
