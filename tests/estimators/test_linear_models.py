@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biglocal.estimators import _fixest, _within, calendar_effects, dose_response, event_study, twfe
+from biglocal.estimators import _fixest, _within, calendar_effects, dose_response, event_study, fit, twfe
 from biglocal.model import Fit, Inapplicable, Sample
 from panels import panel, sample
 from reference_cases import case, data
@@ -444,3 +444,48 @@ def test_thirds_are_left_out_where_doses_are_tied() -> None:
     fit = dose_response.estimate(replace(s, frame=s.frame.assign(spend=1.0 + s.frame["unit"] % 2)), dose="spend")
     assert "thirds are left out" in fit.caution
     assert {t.name for t in fit.terms} == {"att", "dose"}
+
+
+# --- the door --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "covariates", "options"),
+    [
+        ("calendar_effects", "score", (), {"after": 2015}),
+        ("dose_response", "score", ("spend",), {"dose": "spend"}),
+        ("repeated_cross_section", "score", ("sex", "age", "region"), {"errors": "design", "strata": "region"}),
+        ("logit_did", "ill", ("sex", "age"), {"group": "cluster"}),
+        ("poisson", "crimes", ("people",), {"offset": "people"}),
+    ],
+)
+def test_any_frame_through_the_door(
+    name: str, outcome: str, covariates: tuple[str, ...], options: dict[str, Any]
+) -> None:
+    """A frame with names of its own, text and numbers, and columns that do not matter."""
+    rng = np.random.default_rng(3)
+    f = panel(seed=61).frame
+    frame = pd.DataFrame(
+        {
+            "place": "E0" + f["unit"].astype(str),
+            "year": f["time"] + 2010,
+            "start": f["first_treated"] + 2010,
+            "area": "area " + f["cluster"].astype(str),
+            "region": "region " + (f["cluster"] // 10).astype(str),
+            "w": f["weight"],
+            "score": f["y"],
+            "ill": f["y"] > 0.4,
+            "crimes": rng.poisson(np.exp(2 + 0.3 * f["y"])),
+            "people": np.log(1000.0 + 10 * f["unit"]),
+            "spend": 5.0 + f["unit"] % 11,
+            "sex": rng.choice(["man", "woman"], size=len(f)),
+            "age": rng.integers(16, 90, size=len(f)),
+            "of no matter": "?",
+        }
+    )
+    found = fit(
+        name, frame, y=outcome, unit="place", time="year", first_treated="start", cluster="area", weight="w",
+        covariates=covariates, options=options,
+    )  # fmt: skip
+    assert found.n_clusters == 30
+    assert all(np.isfinite(t.estimate) and t.std_error > 0 for t in found.terms if t.tested and t.df_num is None)

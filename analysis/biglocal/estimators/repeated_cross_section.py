@@ -10,12 +10,13 @@ A row is a person and none is copied more than once: projections need weighted s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from biglocal.estimators import CONVENTION, correction, counted
 from biglocal.estimators._effects import column, counts, effects, two_way
 from biglocal.estimators._survey import covariance, design
-from biglocal.estimators._within import checked, cluster_sums, codes, least_squares, sandwich
+from biglocal.estimators._within import checked, cluster_sums, least_squares, sandwich
 from biglocal.model import Fit, Sample
 
 DESIGN = "linearised: n/(n-1) in each stratum, no finite-population correction; t(clusters - strata)"
@@ -30,13 +31,13 @@ def estimate(sample: Sample, *, errors: Literal["cluster", "design"] = "cluster"
 
     Raises `Inapplicable` as `twfe` does, for a covariate with missing values, and for strata with one cluster.
     """
-    frame = sample.frame
-    model = two_way(sample, (strata,) if strata else ())
-    y, weight, cluster, keep = checked(frame)
+    other = (strata,) if strata else ()
+    model = two_way(sample, other)
+    y, weight, cluster, keep = checked(sample.frame)
     if keep is not None:
-        frame = frame[keep]
-    columns = {n: c if keep is None else c[keep] for n, c in model.columns.items()}
-    fixed = [c if keep is None else codes(c[keep]) for c in model.fixed.values()]
+        sample = replace(sample, frame=sample.frame[keep])
+        model = two_way(sample, other)
+    frame, columns, fixed = sample.frame, model.columns, list(model.fixed.values())
     found = least_squares(y, columns, fixed, weight)
     n_clusters = int(cluster.max()) + 1
     if errors == "design":
