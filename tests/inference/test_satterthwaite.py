@@ -12,6 +12,7 @@ from biglocal import inference
 from biglocal.estimators import twfe
 from biglocal.inference.regression import regression
 from biglocal.inference.satterthwaite import Corrected, corrected, jackknife, wald_htz
+from biglocal.inference.twoway import clustered, independent
 from biglocal.model import Inapplicable
 from panels import panel
 from reference_cases import case, data
@@ -73,7 +74,7 @@ def test_estimatr_grunfeld_clustered(result: str, kind: Any) -> None:
     full = x.assign(constant=1.0)[["constant", "value", "capital"]]
     if result == "CR2":
         return near(corrected(f["inv"], full, f["firm"], constant=False), expected)
-    one = inference.clustered(regression(f["inv"], full, constant=False), f["firm"])
+    one = clustered(regression(f["inv"], full, constant=False), f["firm"])
     assert one.std_error == pytest.approx(expected["se"], rel=REL)
     assert one.df == expected["df"][0]
     assert one.p_values() == pytest.approx(expected["p"], rel=REL)
@@ -84,7 +85,7 @@ def test_estimatr_grunfeld_clustered(result: str, kind: Any) -> None:
 def test_estimatr_grunfeld_heteroskedastic(kind: Any) -> None:
     expected = case("estimatr_grunfeld")["results"][kind]
     f = data("grunfeld.csv").assign(constant=1.0)
-    fit = inference.independent(regression(f["inv"], f[["constant", "value", "capital"]], constant=False), kind)
+    fit = independent(regression(f["inv"], f[["constant", "value", "capital"]], constant=False), kind)
     assert fit.std_error == pytest.approx(expected["se"], rel=REL)
     assert fit.p_values() == pytest.approx(expected["p"], rel=REL)
     assert fit.intervals()[:, 0] == pytest.approx(expected["ci_low"], rel=REL)
@@ -98,13 +99,13 @@ def test_estimatr_lin_lalonde() -> None:
     z = f[["age", "educ", "married", "nodegree", "re74", "re75"]].to_numpy(dtype=float)
     z -= z.mean(axis=0)
     x = np.column_stack([np.ones(len(f)), t, z, z * t[:, None]])
-    fit = inference.independent(regression(f["re78"], x, constant=False), "HC2")
+    fit = independent(regression(f["re78"], x, constant=False), "HC2")
     lin = expected["lin"]
     assert fit.estimate == pytest.approx(lin["estimate"], rel=REL)
     assert fit.std_error == pytest.approx(lin["se"], rel=REL)
     assert fit.df == lin["df"][0]
     assert fit.p_values() == pytest.approx(lin["p"], rel=REL)
-    dim = inference.independent(regression(f["re78"], t), "HC2")
+    dim = independent(regression(f["re78"], t), "HC2")
     assert (dim.estimate[0], dim.std_error[0]) == pytest.approx(
         (expected["dim"]["estimate"][0], expected["dim"]["se"][0]), rel=REL
     )

@@ -11,6 +11,7 @@ import pytest
 from biglocal import inference
 from biglocal.estimators import twfe
 from biglocal.inference.regression import coded, regression
+from biglocal.inference.twoway import clustered
 from biglocal.inference.wild import KINDS, WildTest, bootstrap, check_clusters, drawn, scores, wild_cluster
 from biglocal.model import Inapplicable
 from panels import panel
@@ -98,7 +99,7 @@ def test_t_of_each_draw_is_that_of_a_refit(kind: str, ways: int) -> None:
     for v, t in zip(np.concatenate(vectors), ours, strict=True):
         drawn_y = y - restricted.residual * (1 - v[g])
         again = regression(drawn_y, d, nuisance=f[["x"]], fixed=fixed, weight=w, within=g)
-        cov = inference.clustered(again, *clusters, groups="conventional", definite=False)
+        cov = clustered(again, *clusters, groups="conventional", definite=False)
         if cov.vcov[0, 0] > 0:
             assert (again.beta[0] - r) / cov.std_error[0] == pytest.approx(t, rel=1e-9)
 

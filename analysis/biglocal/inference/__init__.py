@@ -1,17 +1,18 @@
 """Inference, one way a file.
 
-The ways that complete a fit of the study go by name (`infer`). The others take arrays or frames of any data:
+The ways that complete a fit of the study go by name (`infer`) and are imported here. The others are imported from
+their modules, which take arrays or frames of any data; so a change to one of them computes no row of the study again:
 
 regression     the projected regression that covariances are made from
-twoway         independent, heteroskedastic (HC1 to HC3) and clustered errors, one way or more
-hac            Driscoll-Kraay and panel Newey-West errors
-satterthwaite  CR2 and CR3 with Satterthwaite degrees of freedom, joint tests (HTZ), the cluster jackknife
-wild           wild cluster bootstrap-t, confidence sets by inversion
-randomisation  the treatment dealt again among clusters, within strata
-multiplicity   adjustment of p-values, and Romano-Wolf by the wild bootstrap
-sensitivity    bounds when trends are not parallel (Rambachan-Roth), breakdown values
-equivalence    tests that leads are small
-power          power and minimum detectable effects
+twoway         `clustered` one way or more, `independent` (iid, HC1 to HC3)
+hac            `driscoll_kraay`, `newey_west`
+satterthwaite  `corrected` (CR0 to CR3, Satterthwaite degrees of freedom), `wald_htz`, `jackknife`
+wild           `wild_cluster`: wild cluster bootstrap-t, confidence sets by inversion
+randomisation  `randomise`: the treatment dealt again among clusters, within strata
+multiplicity   `adjust`, and `romano_wolf` by the wild bootstrap
+sensitivity    `relative_magnitudes`, `smoothness` (Rambachan-Roth), `breakdown`
+equivalence    `equivalence`, `pre_trends`: that leads are small
+power          `power`, `minimum_detectable`, designs
 """
 
 from __future__ import annotations
@@ -19,45 +20,13 @@ from __future__ import annotations
 from functools import partial
 
 from biglocal.inference.cluster import cluster
-from biglocal.inference.equivalence import equivalence, pre_trends
-from biglocal.inference.hac import driscoll_kraay, newey_west
-from biglocal.inference.multiplicity import adjust, romano_wolf
-from biglocal.inference.power import minimum_detectable, power
-from biglocal.inference.randomisation import randomisation, randomise
-from biglocal.inference.regression import regression
-from biglocal.inference.satterthwaite import corrected, jackknife, satterthwaite, wald_htz
-from biglocal.inference.sensitivity import breakdown, event_study, relative_magnitudes, smoothness
-from biglocal.inference.twoway import clustered, independent
-from biglocal.inference.wild import wild_bootstrap, wild_cluster
+from biglocal.inference.multiplicity import adjust
+from biglocal.inference.randomisation import randomisation
+from biglocal.inference.satterthwaite import satterthwaite
+from biglocal.inference.wild import wild_bootstrap
 from biglocal.model import Infer
 
-__all__ = [
-    "adjust",
-    "breakdown",
-    "cluster",
-    "clustered",
-    "corrected",
-    "driscoll_kraay",
-    "equivalence",
-    "event_study",
-    "independent",
-    "infer",
-    "jackknife",
-    "minimum_detectable",
-    "newey_west",
-    "power",
-    "pre_trends",
-    "randomisation",
-    "randomise",
-    "regression",
-    "relative_magnitudes",
-    "romano_wolf",
-    "satterthwaite",
-    "smoothness",
-    "wald_htz",
-    "wild_bootstrap",
-    "wild_cluster",
-]
+__all__ = ["adjust", "cluster", "infer", "randomisation", "satterthwaite", "wild_bootstrap"]
 
 
 def infer(name: str, conf_level: float, draws: int) -> Infer:
