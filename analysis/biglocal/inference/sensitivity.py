@@ -312,7 +312,9 @@ def _rejects(
         cut = rest / (1 - ratio)
     near = np.abs(1 - ratio) < 1e-9
     low = np.where((ratio < 1) & ~near, cut, -np.inf).max(axis=0)
-    high = np.minimum(np.where((ratio > 1) & ~near, cut, np.inf).min(axis=0), critical)
+    high = np.where((ratio > 1) & ~near, cut, np.inf).min(axis=0)
+    if len(study.weights) > 1:  # with one post period HonestDiD leaves this out, which is conservative; so do we
+        high = np.minimum(high, critical)
     first = top > critical
     if fixed is not None:
         centre = (fixed[0] + fixed[1]) / 2
