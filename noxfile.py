@@ -42,21 +42,28 @@ def _install(session: nox.Session, lock: str) -> None:
     session.install("--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
 
 
-@nox.session(venv_location=".nox/run")
+@nox.session
 def reproduce(session: nox.Session) -> None:
     """Data to report: `nox -s reproduce`, or `nox -s reproduce -- open --data DIR --treated FILE`."""
     _install(session, "run")
     session.run("biglocal", "reproduce", *session.posargs)
 
 
-@nox.session(venv_location=".nox/run")
+@nox.session
 def verify(session: nox.Session) -> None:
     """Compare outputs/ with the committed reference, cell by cell."""
     _install(session, "run")
     session.run("biglocal", "verify", *session.posargs)
 
 
-@nox.session(venv_location=".nox/run")
+@nox.session
+def placebo(session: nox.Session) -> None:
+    """200 placebo lists: how often the design rejects where nothing happened; options as for reproduce."""
+    _install(session, "run")
+    session.run("biglocal", "reproduce", "--only=placebo", *session.posargs)
+
+
+@nox.session
 def plan(session: nox.Session) -> None:
     """Print the analyses that analysis/study.toml expands to."""
     _install(session, "run")

@@ -163,8 +163,9 @@ def test_standard_errors_do_not_follow_the_hash_seed() -> None:
     """pyfixest 0.60.0's own clustered errors do, by 1%. Ten seeds in fresh processes, one text."""
     here = Path(__file__).resolve().parents[1]
     code = (
-        "from panels import panel; from biglocal.estimators import twfe; "
-        "print([t.std_error for t in twfe.estimate(panel(clusters=120)).terms])"
+        "from dataclasses import replace; from panels import panel; from biglocal.estimators import event_study; "
+        "s = panel(units=400, clusters=400, years=10); s = replace(s, frame=s.frame.sample(frac=0.7, random_state=1)); "
+        "print([(t.estimate, t.std_error) for t in event_study.estimate(s).terms])"
     )
     running = [
         subprocess.Popen(

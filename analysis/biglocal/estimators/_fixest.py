@@ -1,14 +1,17 @@
 """Linear models with fixed effects through pyfixest: the one file that knows its names.
 
-pyfixest 0.60.0 counts fixed effects nested in the cluster in the order of a Python set of their names, so
-its own clustered errors change with the process's string-hash seed by about 1% (measured; shared reference
-LIBRARIES.md, finding 1). Neutralised at the root: pyfixest is asked for the raw sandwich, without any
-small-sample factor, and ours (`estimators.correction`) is applied. A test runs hash seeds in fresh processes.
+pyfixest 0.60.0 takes fixed effects in the order of a Python set of their names, which follows the process's
+string-hash seed. Two things then move: the clustered errors by about 1%, because nested effects are counted in
+that order, and the last digits of everything, because it demeans in that order. Neutralised at the root: the set
+is made to keep the order of the formula (`_in_order`), and pyfixest is asked for the raw sandwich, to which our
+own small-sample factor is applied (`estimators.correction`). A test runs hash seeds in fresh processes.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,7 +57,7 @@ def linear(frame: pd.DataFrame, columns: dict[str, NDArray[np.float64]], fixed: 
         raise Inapplicable(f"the outcome is constant (always {y[0]:g}).")
     data = pd.DataFrame({"y": y, "w": weight, "g": cluster, **columns, **fixed})
     formula = f"y ~ {' + '.join(columns)} | {' + '.join(fixed)}"
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _in_order():
         warnings.filterwarnings("ignore", category=pd.errors.Pandas4Warning)  # pyfixest 0.60 on pandas 3.1
         warnings.filterwarnings("ignore", message="(?s).*multicollinearity")  # refused below, by name
         try:
@@ -78,6 +81,24 @@ def linear(frame: pd.DataFrame, columns: dict[str, NDArray[np.float64]], fixed: 
     k = counted(len(columns), list(fixed.values()), cluster)
     vcov = np.asarray(fit._vcov, dtype=float) * correction(len(y), k, n_clusters)
     return Linear(names, np.asarray(fit.coef(), dtype=float), vcov, len(y), n_clusters)
+
+
+class _Ordered(dict[str, None]):
+    """A set that keeps the order in which it was filled."""
+
+    def __init__(self, items: Iterable[str] = ()) -> None:
+        super().__init__(dict.fromkeys(items))
+
+
+@contextmanager
+def _in_order() -> Iterator[None]:
+    from pyfixest.estimation.formula import utils
+
+    utils.set = _Ordered  # pyfixest 0.60.0, formula/utils.py, _encode_fixed_effects
+    try:
+        yield
+    finally:
+        del utils.set
 
 
 def codes(*columns: NDArray[np.int64] | pd.Series) -> NDArray[np.int64]:
