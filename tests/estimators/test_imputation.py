@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from biglocal.estimators import estimator, fit
+from biglocal.estimators._fixest import codes, linear, wald
 from biglocal.model import Fit, Inapplicable
 from panels import panel
 from reference_cases import case, data
@@ -173,3 +174,21 @@ def test_levels_are_separate_estimates_and_their_difference_is_tested(name: str)
 def test_where_no_difference_is_tested_levels_are_refused(name: str) -> None:
     with pytest.raises(Inapplicable, match="level"):
         estimator(name)(replace(panel(), levels=("even", "odd")))
+
+
+def test_leads_are_a_regression_on_untreated_rows() -> None:
+    """Weights, gaps, clusters and a covariate, through pyfixest."""
+    f = panel(seed=7, units=60).frame
+    first = f["first_treated"] + f["cluster"] % 2
+    f = f.assign(first_treated=first, d=(f["time"] >= first).astype(float)).sample(frac=0.9, random_state=3)
+    ours = fit("imputation", f, y="y", unit="unit", time="time", first_treated="first_treated", cluster="cluster", weight="weight", covariates=["x"], options={"leads": 3})  # fmt: skip
+    free = f[f["d"] == 0]
+    since = free["time"] - free["first_treated"]
+    columns = {f"lead{e}": (since == -e).to_numpy(dtype=float) for e in (1, 2, 3)}
+    theirs = linear(free, {**columns, "x": free["x"].to_numpy()}, {"unit": codes(free["unit"]), "time": codes(free["time"])})  # fmt: skip
+    found = {t.period: t for t in ours.terms if t.name == "event_time"}
+    for i, e in enumerate((1, 2, 3)):
+        assert found[-e].estimate == pytest.approx(theirs.beta[i], rel=1e-7)
+        assert found[-e].std_error == pytest.approx(np.sqrt(theirs.vcov[i, i]), rel=1e-7)
+    joint = next(t for t in ours.terms if t.name == "leads")
+    assert joint.statistic == pytest.approx(wald(theirs.beta, theirs.vcov, np.eye(4)[:3]), rel=1e-7)

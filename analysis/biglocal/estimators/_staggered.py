@@ -172,14 +172,18 @@ def two_way(unit: Ints, time: Ints, w: Floats, units: int, times: int) -> TwoWay
 
 def gram_inverse(x: Floats, w: Floats, raw: Floats, names: tuple[str, ...]) -> Floats:
     """Inverse of x'wx (k, k) of residualised covariates; `Inapplicable` names those collinear with the rest."""
+    return invert(x.T @ (x * w[:, None]), (raw**2 * w[:, None]).sum(axis=0), names)
+
+
+def invert(gram: Floats, raw: Floats, names: tuple[str, ...]) -> Floats:
+    """Inverse of the moments (k, k) of columns whose fixed effects are out; `raw` (k,) are their squares before."""
     import scipy.linalg
 
-    if x.shape[1] == 0:
+    if not names:
         return np.empty((0, 0))
-    left = (x**2 * w[:, None]).sum(axis=0) / np.maximum((raw**2 * w[:, None]).sum(axis=0), 1e-300)
+    left = np.diag(gram) / np.maximum(raw, 1e-300)
     gone = [n for n, share in zip(names, left, strict=True) if share < 1e-14]
     if not gone:
-        gram = x.T @ (x * w[:, None])
         size = np.sqrt(np.diag(gram))
         r, pivot = scipy.linalg.qr(gram / np.outer(size, size), mode="r", pivoting=True)
         gone = [names[j] for j, v in zip(pivot, np.abs(np.diag(r)), strict=True) if v < 1e-10]

@@ -28,6 +28,7 @@ from biglocal.estimators._staggered import (
     by_cluster,
     finish,
     gram_inverse,
+    invert,
     joint,
     levels,
     panel,
@@ -88,7 +89,7 @@ def estimate(sample: Sample, *, errors: Errors = "bjs", leads: int | None = None
         early = [names.index((n, q)) for n, q, _ in ahead]
         terms += joint("leads", np.array(values)[early], by_cluster(influence[:, early], p), np.inf)
     else:
-        more, wide = _leads(p, since, leads, sample.covariates)
+        more, wide = _leads(p, model, since, leads, sample.covariates)
         terms += more
         names += [(t.name, t.period) for t in more if t.name == "event_time"]
         influence = np.column_stack([influence, wide])
@@ -179,41 +180,55 @@ def _effects(
     return values, own - by_cell @ b - by_x @ (dual.bread @ on_x)
 
 
-def _leads(p: Panel, since: Floats, leads: int | None, names: tuple[str, ...]) -> tuple[list[Term], Floats]:
+def _leads(p: Panel, m: _Model, since: Floats, leads: int | None, names: tuple[str, ...]) -> tuple[list[Term], Floats]:
     """BJS pre-trend test: untreated rows on dummies of the last `leads` periods before the start.
 
-    An ordinary regression, so its errors follow this package's one convention.
+    An ordinary regression, so its errors follow this package's one convention. Made from sums over the few treated
+    units: with D the dummies and (a, b) their two-way effects, D'w(D - a - b) are the moments.
     """
+    u, t = len(p.units), len(p.times)
     free = np.flatnonzero(~p.now)
-    e = since[free]
-    before = np.unique(e[np.isfinite(e)])[::-1]
+    unit, time, w, gap, xt = p.unit[free], p.time[free], p.w[free], m.gap[free], m.xt[free]
+    before = np.unique(since[free][np.isfinite(since[free])])[::-1]
     wanted = before[: len(before) - 1 if leads is None else leads]
-    fe = two_way(p.unit[free], p.time[free], p.w[free], len(p.units), len(p.times))
-    w, unit = p.w[free], p.unit[free]
-    while len(wanted):
-        columns = np.column_stack([(e[:, None] == wanted).astype(float), p.x[free]])
-        raw = np.column_stack([columns, p.y[free]])
-        a, b = fe.effects(raw)
-        left = raw - a[unit] - b[p.time[free]]
-        x, y = left[:, :-1], left[:, -1]
+    rows = [np.flatnonzero(since[free] == v) for v in wanted]
+    by_unit, by_time = np.zeros((u, len(rows))), np.zeros((t, len(rows)))
+    for i, at in enumerate(rows):
+        by_unit[:, i], by_time[:, i] = np.bincount(unit[at], w[at], u), np.bincount(time[at], w[at], t)
+    raw = by_time.sum(axis=0)
+    a, b = m.effects.solve(by_unit, by_time)
+    inner = np.diag(raw) - by_unit.T @ a - by_time.T @ b
+    cross = np.array([w[at] @ xt[at] for at in rows]).reshape(len(rows), len(names))
+    whole = np.block([[inner, cross], [cross.T, xt.T @ (xt * w[:, None])]])
+    raw = np.append(raw, (p.x[free] ** 2 * w[:, None]).sum(axis=0))
+    k = len(wanted)
+    while k:
+        use = np.r_[0:k, len(rows) : len(whole)]
         try:
-            bread = gram_inverse(x, w, columns, (*(f"lead {int(-v)}" for v in wanted), *names))
+            bread = invert(whole[np.ix_(use, use)], raw[use], (*(f"lead {-v:g}" for v in wanted[:k]), *names))
             break
         except Inapplicable:
             if leads is not None:
                 raise
-            wanted = wanted[:-1]
-    if not len(wanted):
-        return [], np.empty((len(p.units), 0))
-    beta = bread @ (x.T @ (w * y))
-    k = len(wanted)
-    we = w * (y - x @ beta)
-    influence = sums(unit, x * we[:, None], len(p.units)) @ bread
-    counted = x.shape[1] + int((fe.part >= 0).sum())
-    factor = correction(len(free), counted, len(np.unique(p.home[unit])))
+            k -= 1
+    if not k:
+        return [], np.empty((u, 0))
+    rows, a, b = rows[:k], a[:, :k], b[:, :k]
+    moments = np.append([w[at] @ gap[at] for at in rows], np.zeros(len(names)))  # gap is free of the covariates
+    beta = bread @ moments
+    left = gap + (a @ beta[:k])[unit] + (b @ beta[:k])[time] - xt @ beta[k:]
+    for v, at in zip(beta, rows, strict=False):
+        left[at] -= v
+    we = w * left
+    by_cell = np.bincount(unit * t + time, we, u * t).reshape(u, t)
+    own = np.column_stack([np.bincount(unit[at], we[at], u) for at in rows]) - by_cell @ b
+    influence = np.column_stack([own, sums(unit, xt * we[:, None], u)]) @ bread
+    clusters = len(np.unique(p.home[unit]))
+    factor = correction(len(free), k + len(names) + int((m.effects.part >= 0).sum()), clusters)
     grouped = by_cluster(influence[:, :k], p) * np.sqrt(factor)
     error = np.sqrt((grouped**2).sum(axis=0))
-    df = len(np.unique(p.home[unit])) - 1
-    out = [Term("event_time", float(beta[j]), float(error[j]), df, period=int(v)) for j, v in enumerate(wanted)]
-    out += joint("leads", beta[:k], grouped, df)
-    return out, influence[:, :k]
+    out = [
+        Term("event_time", float(beta[j]), float(error[j]), clusters - 1, period=int(v))
+        for j, v in enumerate(wanted[:k])
+    ]
+    return out + joint("leads", beta[:k], grouped, clusters - 1), influence[:, :k]
