@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 CONVENTIONS = {
-    "bjs": "BJS theorem 3, effects averaged by cohort and period, no small-sample factor, normal; leads: ",
-    "didimputation": "as R's didimputation 0.5.0: weights squared, no small-sample factor, normal; leads: ",
-    "gardner": "two-step GMM (did2s), no small-sample factor, normal; leads: the same",
+    "bjs": "BJS theorem 3, effects averaged by cohort and period, no small-sample factor, t(G-1) (R: normal); leads: ",
+    "didimputation": "as R's didimputation 0.5.0: weights squared, no small-sample factor, t(G-1) (R: normal); leads: ",
+    "gardner": "two-step GMM (did2s), no small-sample factor, t(G-1) (R: normal); leads: the same",
 }
 Errors = Literal["bjs", "gardner", "didimputation"]
 
@@ -82,12 +82,14 @@ def estimate(sample: Sample, *, errors: Errors = "bjs", leads: int | None = None
     terms = []
     for j, (name, period, rows) in enumerate(targets):
         n, n_clusters = treated_behind(p, rows)
-        terms.append(Term(name, values[j], float(error[j]), np.inf, period, n_treated=n, n_treated_clusters=n_clusters))
+        terms.append(
+            Term(name, values[j], float(error[j]), p.n_clusters - 1, period, n_treated=n, n_treated_clusters=n_clusters)
+        )
     names = [(n, q) for n, q, _ in targets]
     if errors == "gardner":
         terms.append(Term("event_time", 0.0, period=-1, tested=False))
         early = [names.index((n, q)) for n, q, _ in ahead]
-        terms += joint("leads", np.array(values)[early], by_cluster(influence[:, early], p), np.inf)
+        terms += joint("leads", np.array(values)[early], by_cluster(influence[:, early], p), p.n_clusters - 1)
     else:
         more, wide = _leads(p, model, since, leads, sample.covariates)
         terms += more

@@ -29,8 +29,8 @@ def estimate(sample: Sample, *, version: Literal["efficient", "callaway_santanna
 
     `version`: the best beta, against those not yet treated; or beta = 1 against those (`callaway_santanna`) or
     against the cohort treated last (`sun_abraham`), both without units treated from the first period on. Errors are
-    design-based, adjusted as in section 2.4, normal; `facts["neyman"]` has the unadjusted ones by term, `facts["beta"]`
-    the betas. Cohorts of one unit have no variance: they leave, and the caution counts them.
+    design-based, adjusted as in section 2.4; `facts["neyman"]` has the unadjusted ones by term, `facts["beta"]` the
+    betas. Cohorts of one unit have no variance: they leave, and the caution counts them.
 
     Raises `Inapplicable` for fewer than two cohorts, unbalanced panels, covariates, weights or clusters: the order of
     starts is random over units.
@@ -86,13 +86,20 @@ def estimate(sample: Sample, *, version: Literal["efficient", "callaway_santanna
         adjusted = max(variance - _adjustment(a_theta, cohort, p.times, cov, int(n.sum())), 0.0)
         used = start[kept][np.isin(group, [g for (g, _), s in zip(pairs, share, strict=True) if s > 0])]
         terms.append(
-            Term(name, float((loading * mean).sum()), float(np.sqrt(adjusted)), np.inf, period, n_treated=len(used))
+            Term(
+                name,
+                float((loading * mean).sum()),
+                float(np.sqrt(adjusted)),
+                p.n_clusters - 1,
+                period,
+                n_treated=len(used),
+            )
         )
         neyman.append(float(np.sqrt(variance)))
         betas.append(float(beta))
     names = [key for key, _ in estimands]
     facts: dict[str, object] = {
-        "convention": "design-based, section 2.4; normal",
+        "convention": "design-based, section 2.4; t(G-1) (R: normal)",
         "neyman": dict(zip(names, neyman, strict=True)),
         "beta": dict(zip(names, betas, strict=True)),
     }

@@ -48,7 +48,7 @@ def estimate(
     differs from it by up to 1.5%. `errors`: leave-one-cluster-out jackknife with the weights fixed (algorithm 3),
     `placebo` among the controls (algorithm 4; every one in turn for a single treated cluster, else `draws` of them
     from `seed`), `bootstrap` of clusters (algorithm 2), `none`, or `auto`: the jackknife, but placebo where that
-    cannot be made (one treated cluster, or all the weight on one control). All are normal.
+    cannot be made (one treated cluster, or all the weight on one control).
     `facts`: `blocks`, a list by start with unit weights `omega`, period weights `lambda`, `noise` and the ridges
     `zeta_omega` and `zeta_lambda`; effects of the draws; `placebo_share` of them at least as large as the estimate.
 
@@ -69,7 +69,7 @@ def estimate(
             if errors == "jackknife":
                 raise
             errors = "placebo"
-    said = "no errors" if errors == "none" else f"{errors} errors, normal"
+    said = "no errors" if errors == "none" else f"{errors} errors, t(G-1) (R: normal)"
     facts: dict[str, object] = {"convention": said, "method": method, "solver": solver, "blocks": _said(data, fit)}
     if errors in ("placebo", "bootstrap"):
         make = _placebo if errors == "placebo" else _bootstrap
@@ -81,7 +81,7 @@ def estimate(
     names: list[tuple[str, int | None]] = [("att", None), *(("event_time", int(e)) for e in data.since)]
     n = len(data.y1)
     terms = [
-        Term(name, float(v), float(s), np.inf, q, n_treated=n, n_treated_clusters=groups)
+        Term(name, float(v), float(s), p.n_clusters - 1, q, n_treated=n, n_treated_clusters=groups)
         for (name, q), v, s in zip(names, value, error, strict=True)
     ]
     return finish(sample, p, terms, facts, data.caution)
