@@ -9,14 +9,12 @@ Index of Multiple Deprivation 2010, in three waves of equal size. Any effect fou
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from pathlib import Path
 
 from biglocal.data.open import read_areas
-from biglocal.model import BiglocalError, DataError
-
-SMALLEST, LARGEST = 4, 6
+from biglocal.model import BiglocalError
+from biglocal.placebo import draw_list
 
 
 def draw(data: Path, areas: int, seed: int) -> str:
@@ -27,27 +25,11 @@ def draw(data: Path, areas: int, seed: int) -> str:
     import numpy as np
 
     rng = np.random.default_rng(seed)  # the seed of the draw stands in the list's first line
-    frame = read_areas(data)[["lsoa11", "msoa11", "imd"]].dropna().sort_values("lsoa11")
-    deprived = frame[frame["imd"] >= frame["imd"].quantile(0.8)]
-    groups = [(str(m), g["lsoa11"].to_numpy(dtype=str)) for m, g in deprived.groupby("msoa11") if len(g) >= SMALLEST]
-    if len(groups) < areas:
-        raise DataError(
-            f"--areas {areas}: only {len(groups)} MSOAs hold {SMALLEST} LSOAs of the deprived fifth. "
-            f"Ask for fewer areas."
-        )
-    # larger groups more often, so that some 750 LSOAs come together, as in the programme
-    weight = np.array([min(len(lsoas), LARGEST) - SMALLEST + 1 for _, lsoas in groups], dtype=float)
-    chosen = rng.choice(len(groups), size=areas, replace=False, p=weight / weight.sum())
-    waves = rng.permutation(np.arange(areas) % 3 + 1)
-    out = io.StringIO()
-    out.write(f"# PLACEBO list of {areas} areas drawn at random, seed {seed}: not the Big Local areas\n")
-    out.write("lsoa11,area_id,area_name,wave,share\n")
-    for number, (group, wave) in enumerate(zip(chosen, waves, strict=True), start=1):
-        lsoas = groups[group][1]
-        size = min(len(lsoas), LARGEST)
-        for lsoa in sorted(rng.choice(lsoas, size=size, replace=False)):
-            out.write(f"{lsoa},P{number:03d},Placebo area {number:03d},{wave},1\n")
-    return out.getvalue()
+    lines = [f"# PLACEBO list of {areas} areas drawn at random, seed {seed}: not the Big Local areas"]
+    lines.append("lsoa11,area_id,area_name,wave,share")
+    rows = draw_list(read_areas(data), areas, rng).itertuples()
+    lines += [f"{r.lsoa11},{r.area_id},Placebo area {str(r.area_id)[1:]},{r.wave},1" for r in rows]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ import pytest
 from biglocal.study import HERE
 
 ORDER = (
-    "model", "data.tables", "study", "data", "matching", "sample", "estimators", "inference", "results",
+    "model", "data.tables", "study", "data", "matching", "sample", "estimators", "inference", "placebo", "results",
     "estimate", "exhibits", "provenance", "run", "__main__",
 )  # fmt: skip
 RENDERING = {"figures", "headers", "markup", "prose", "tabulate", "wording"}  # the rooms of exhibits

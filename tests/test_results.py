@@ -94,7 +94,7 @@ def test_compare_says_which_cell_and_by_how_much() -> None:
 
 
 def test_sign_and_significance_may_not_flip_within_any_tolerance() -> None:
-    wide = Tolerance(relative=10, absolute=10, std_errors=10)
+    wide = Tolerance(relative=10, absolute=1e-8, std_errors=10)
     assert "changes sign" in provenance.compare([replace(ROW, estimate=0.5)], [ROW], wide, 0.05)[0]
     assert "crosses 0.05" in provenance.compare([replace(ROW, p_value=0.06)], [ROW], wide, 0.05)[0]
 

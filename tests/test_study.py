@@ -30,8 +30,8 @@ def load(tmp_path: Path, old: str, new: str) -> None:
         ('subgroups = ["progress", ', 'subgroups = ["progres", ', ("no subgroup 'progres'", "Did you mean 'progress'")),
         ('treatments = ["announced", ', 'treatments = ["announce", ', ("no treatment 'announce'", "Did you mean 'announced'")),
         ('estimators = ["twfe"]', 'estimators = ["twoway"]', ("no estimator 'twoway'", "twfe")),
-        ('comparisons = ["pool"]', 'comparisons = ["all"]', ("no comparison 'all'", "nearest")),
-        ('inference = ["cluster", "wild_bootstrap"]', 'inference = ["clustr"]', ("'cluster'", "seen 'clustr'")),
+        ('comparisons = ["nearest", "areas"]', 'comparisons = ["all"]', ("no comparison 'all'", "nearest")),
+        ('inference = ["cluster", "cr2", "wild_bootstrap", "randomisation"]', 'inference = ["clustr"]', ("'cluster'", "seen 'clustr'")),
         ('"main_effects", ', '"main_efects", ', ("no template in manuscript/exhibits 'main_efects'", "Did you mean")),
         ("caliper = 0.2", "calipr = 0.2", ("comparisons.nearest.calipr", "no setting of this name", "Did you mean 'caliper'")),
         ("caliper = 0.2", "caliper = -1", ("caliper", "not above 0")),
@@ -78,6 +78,6 @@ def test_the_plan_has_each_analysis_once_and_every_part() -> None:
 
 
 def test_what_can_be_named_is_there() -> None:
-    assert set(get_args(Inference)) == {"none", "cluster", "wild_bootstrap"}
+    assert set(get_args(Inference)) == {"none", "cluster", "cr2", "wild_bootstrap", "randomisation"}
     for name in get_args(Inference):
         assert callable(inference.infer(name, 0.95, 99))

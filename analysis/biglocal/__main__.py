@@ -55,10 +55,14 @@ def reproduce(
     from biglocal.study import PATH
 
     _draws(draws)
-    done = run.reproduce(
-        tier, data=data, treated=treated, outputs=outputs or run.OUTPUTS, only=only or (), jobs=jobs, draws=draws,
-        study_path=study or PATH, progress=_progress, say=_say,
-    )  # fmt: skip
+    try:
+        done = run.reproduce(
+            tier, data=data, treated=treated, outputs=outputs or run.OUTPUTS, only=only or (), jobs=jobs, draws=draws,
+            study_path=study or PATH, progress=_progress, say=_say,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        _say("stopped; run the same line again and it goes on where it stopped")
+        raise typer.Exit(130) from None
     typer.echo(
         f"{done.estimated} analyses estimated, {done.reused} reused; {done.inapplicable} do not apply to this tier"
     )
@@ -75,19 +79,23 @@ def verify(
     study: StudyFile = None,
 ) -> None:
     """Compare the outputs cell by cell with the committed reference; exit 1 on any difference beyond tolerance."""
-    import json
-
     from biglocal import provenance, results, run
     from biglocal.study import PATH
     from biglocal.study import load as load_study
 
     plan = load_study(study or PATH)
     out = (outputs or run.OUTPUTS) / tier
-    record = out / "provenance.json"
-    if not record.is_file():
-        raise VerifyError(f"no outputs of the tier {tier} in {_short(out)}. Run `biglocal reproduce {tier}` first.")
-    expected = run.EXPECTED / f"{tier}-{json.loads(record.read_text())['draws']}.csv"
+    draws = provenance.last(out).get("draws")
+    if draws is None:
+        raise VerifyError(
+            f"no record of a run of the tier {tier} in {_short(out)}. Run `biglocal reproduce {tier}` first."
+        )
+    expected = run.EXPECTED / f"{tier}-{draws}.csv"
     if accept:
+        if wrong := provenance.altered(out):
+            raise VerifyError(
+                f"{wrong[0]}. Run `biglocal reproduce {tier}` again before its results become the reference."
+            )
         results.write_text(expected, (out / "results.csv").read_text(encoding="utf-8"))
         typer.echo(f"reference written: {_short(expected)}")
         return
@@ -135,6 +143,11 @@ def main() -> None:
         sys.exit(1)
     except BiglocalError as e:
         sys.stderr.write(f"biglocal: {e}\n")
+        sys.exit(2)
+    except OSError as e:
+        sys.stderr.write(
+            f"biglocal: {e.filename or 'the disk'}: {e.strerror or e}. Make room or choose another folder.\n"
+        )
         sys.exit(2)
 
 

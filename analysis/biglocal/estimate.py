@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from biglocal import placebo
 from biglocal.model import Analysis, Fit, Inapplicable, Sample, Study, Term
 from biglocal.results import Row
 
@@ -32,26 +33,59 @@ def check_levels(draw: Draw, analyses: Sequence[Analysis]) -> None:
                 draw.sample(analysis)
 
 
-def estimate(draw: Draw, analyses: Sequence[Analysis], draws: int, jobs: int) -> Iterator[Result]:
-    """Each analysis with its complete fit, or with the reason why there is none, in the order given.
+def steps(study: Study, analysis: Analysis) -> int:
+    """How much an analysis counts in a progress bar."""
+    return study.policy.placebo_lists if analysis.part == "placebo" else 1
+
+
+def estimate(
+    draw: Draw, analyses: Sequence[Analysis], draws: int, jobs: int, advance: Callable[[int], None]
+) -> Iterator[Result]:
+    """Each analysis with its complete fit, or with the reason why there is none; placebo lists last.
 
     Neighbours that differ in their inference alone share one sample and one fit. `jobs`: worker processes.
+    `advance` is called as `steps` are done.
     """
+    for found in _runs(_fits(draw, [a for a in analyses if a.part != "placebo"], draws), jobs):
+        for result in found:
+            advance(1)
+            yield result
+    for analysis in (a for a in analyses if a.part == "placebo"):
+        policy, options = draw.study.policy, _options(draw.study, analysis.estimator)
+        items = ((draw, analysis, options, i) for i in range(policy.placebo_lists))
+        lists: list[placebo.One] = []
+        try:
+            for one in _runs(((_placebo, item) for item in items), jobs):
+                advance(1)
+                lists.append(one)
+        except Inapplicable as e:
+            yield analysis, str(e)
+            continue
+        yield analysis, placebo.summary(lists, policy.placebo_effect, policy.conf_level)
+
+
+def _placebo(draw: Draw, analysis: Analysis, options: dict[str, Any], i: int) -> placebo.One:
+    rng = generator(draw.study.seed, f"{analysis.id}/{i}")
+    return placebo.once(draw, analysis, options, draw.study.policy.placebo_effect, rng)
+
+
+def _fits(draw: Draw, analyses: Sequence[Analysis], draws: int) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
     study = draw.study
     groups = [list(g) for _, g in itertools.groupby(analyses, key=lambda a: replace(a, id="", inference=""))]
-    items = (
-        (g, _sample(draw, g[0]), _options(study, g[0].estimator), study.policy.conf_level, draws, study.seed)
-        for g in groups
-    )
+    for g in groups:
+        options = _options(study, g[0].estimator)
+        yield work, (g, _sample(draw, g[0]), options, study.policy.conf_level, draws, study.seed)
+
+
+def _runs(items: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]], jobs: int) -> Iterator[Any]:
+    """Call each function with its arguments, here or in worker processes; results in order."""
     if jobs <= 1:
-        for item in items:
-            yield from work(*item)
+        yield from (function(*arguments) for function, arguments in items)
         return
     from joblib import Parallel, delayed
 
     parallel = Parallel(n_jobs=jobs, backend="loky", return_as="generator", pre_dispatch=2 * jobs)
-    for found in parallel(delayed(_limited)(*item) for item in items):
-        yield from found
+    yield from parallel(delayed(_limited)(function, *arguments) for function, arguments in items)
 
 
 def _sample(draw: Draw, analysis: Analysis) -> Sample | str:
@@ -92,11 +126,11 @@ def work(
     return out
 
 
-def _limited(*item: Any) -> list[Result]:
+def _limited(function: Callable[..., Any], *arguments: Any) -> Any:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):  # a worker is a fresh process, with limits of its own
-        return work(*item)
+        return function(*arguments)
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
@@ -156,7 +190,7 @@ def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: st
         return
     steps = fit.facts.get("counts")
     treated = [fit.n_treated if t.n_treated is None else t.n_treated for t in fit.terms]
-    small = [outcome is not None and n < study.policy.min_cell for n in treated]
+    small = _hidden([t.level for t in fit.terms], treated, study.policy.min_cell if outcome is not None else 0)
     for i, term in enumerate(fit.terms):
         # a test of the difference gives a hidden level away: it is hidden with it
         hidden = small[i] or (term.name == "difference" and any(small))
@@ -168,24 +202,39 @@ def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: st
             yield row(term, "ok", fit.caution, counts)
 
 
-def adjust(table: Sequence[Row], study: Study) -> list[Row]:
+def _hidden(levels: Sequence[str], treated: Sequence[int], least: int) -> list[bool]:
+    """Which terms are too small to show. Where one level alone is, the next smallest goes with it: with the rest
+    and the total it could be worked out."""
+    small = [n < least for n in treated]
+    shown = {level: n for level, n, s in zip(levels, treated, small, strict=True) if level and not s}
+    if len({level for level, s in zip(levels, small, strict=True) if level and s}) == 1 and shown:
+        too = min(shown, key=lambda level: shown[level])
+        small = [s or level == too for level, s in zip(levels, small, strict=True)]
+    return small
+
+
+def adjust(table: Sequence[Row], study: Study, plan: Sequence[Analysis]) -> list[Row]:
     """Fill p_adjusted: effects within the outcome's family, tests of difference within the outcome.
 
-    Made anew from the whole table each time, so that adding an outcome to a family moves its fellows.
+    Made anew from the whole table each time, so that adding an outcome to a family moves its fellows. A family of
+    which the plan has more than the table (a run of a part) is left blank: its correction is not known.
     """
     from biglocal.inference import adjust as adjusted
 
+    def family(a: Analysis | Row) -> tuple[str, ...] | None:
+        same = (a.part, a.comparison, a.treatment, a.estimator, a.inference)
+        if a.part == "effects":
+            return (*same, a.subgroup, study.outcomes[a.outcome].family)
+        return (*same, a.outcome) if a.part == "subgroups" else None
+
+    there = {r.analysis for r in table}
+    incomplete = {family(a) for a in plan if a.id not in there}
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, r in enumerate(table):
-        if r.p_value is None:
-            continue
-        if r.part == "effects" and r.term == "att":
-            family = study.outcomes[r.outcome].family
-            groups.setdefault(
-                (r.part, family, r.subgroup, r.comparison, r.treatment, r.estimator, r.inference), []
-            ).append(i)
-        elif r.term == "difference":
-            groups.setdefault((r.part, r.outcome, r.comparison, r.treatment, r.estimator, r.inference), []).append(i)
+        key = family(r)
+        tested = r.term == ("att" if r.part == "effects" else "difference")
+        if key and key not in incomplete and tested and r.p_value is not None:
+            groups.setdefault(key, []).append(i)
     out = [replace(r, p_adjusted=None) for r in table]
     for members in groups.values():
         values = adjusted([table[i].p_value or 0.0 for i in members], study.policy.multiplicity)

@@ -8,6 +8,7 @@ file, so that another machine's fonts change nothing.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from contextlib import contextmanager
@@ -309,6 +310,30 @@ def overlap(canvas: Canvas) -> Figure:
     return figure
 
 
+def p_values(canvas: Canvas) -> Figure:
+    """Distribution of p-values over placebo lists; level where the test is right."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 2.5))
+    ax = figure.subplots()
+    figure.subplots_adjust(left=0.085, right=0.985, top=0.95, bottom=0.22)
+    bins = sorted((r for r in canvas.rows if r.term == "p_value" and _known(r)), key=lambda r: r.period or 0)
+    edges = [_value(r.conf_low) for r in bins] + [_value(bins[-1].conf_high)]
+    shares = [100 * _value(r.estimate) for r in bins]
+    ax.bar(
+        edges[:-1],
+        shares,
+        width=[b - a for a, b in itertools.pairwise(edges)],
+        align="edge",
+        color=BLUE,
+        edgecolor="white",
+    )
+    ax.axhline(100 / len(bins), color=DARK, linewidth=0.9, linestyle="--")
+    ax.text(0.995, 100 / len(bins), "no effect, right test", ha="right", va="bottom", fontsize=7, color=DARK)
+    ax.set(xlabel="p-value", ylabel="Share of placebo lists, %", xlim=(0, 1))
+    return figure
+
+
 def trends(canvas: Canvas) -> Figure:
     """Weighted means by year of the treated and of their matched comparison, one panel an outcome."""
     chosen = _outcomes(canvas)
@@ -529,6 +554,7 @@ def _wrap(text: str, width: int) -> str:
 FIGURES: dict[str, Callable[[Canvas], Figure]] = {
     "flow": flow,
     "design_forest": design_forest,
+    "p_values": p_values,
     "love": love,
     "overlap": overlap,
     "trends": trends,

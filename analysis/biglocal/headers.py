@@ -53,6 +53,7 @@ class Header:
     figure_title: str = ""
     figure_note: str = ""
     alt: str = ""
+    absent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 type_config: dict[str, str] = {"extra": "forbid"}  # read by pydantic in study.py: a typo is an error
 
 
-Inference = Literal["none", "cluster", "wild_bootstrap"]
+Inference = Literal["none", "cluster", "cr2", "wild_bootstrap", "randomisation"]
 
 
 class BiglocalError(Exception):
@@ -165,6 +165,8 @@ class Policy:
     balance_threshold: float
     draws_quick: int
     draws_full: int
+    placebo_lists: int
+    placebo_effect: float
     min_cell: int
     min_months: int
 
@@ -298,7 +300,7 @@ class Run:
 
     `banner` is SYNTHETIC, PLACEBO or '' and stands on every page. `lacks`: table or column -> what is
     missing and how to get it. `notes`: what was noticed of the data. `digests`: table -> sha256.
-    `versions`: library -> version.
+    `versions`: library -> version. `draws`: resampling draws.
     """
 
     tier: str
@@ -307,6 +309,7 @@ class Run:
     notes: tuple[str, ...]
     digests: dict[str, str]
     versions: dict[str, str]
+    draws: int = 0
 
 
 class Estimator(Protocol):

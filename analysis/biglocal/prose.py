@@ -334,7 +334,7 @@ class Press:
                 "fact": Fact(self, self.facts, "facts.toml"), "study": self.study,
                 "policy": self.policy, "kind": kind(self.run), "banner": banner(self.run), "run": self.run,
                 "level": percent(self.study.policy.conf_level), "treated": words.get(kind(self.run), "treated areas"),
-                "outcomes": self.outcomes,
+                "outcomes": self.outcomes, "draws": self.own("draws", self.run.draws),
                 "start": self.start, "versions": sorted(self.run.versions.items()), "number": self.own,
                 "lacks": self.lacks(),
                 "notes": [markup.markdown(n) for n in self.run.notes], "known": self.known,

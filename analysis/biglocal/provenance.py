@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biglocal import results
-from biglocal.model import Analysis, Run, Study, Tolerance, VerifyError
+from biglocal.model import Analysis, DataError, Run, Study, Tolerance, VerifyError
 from biglocal.results import Row, digest
 from biglocal.study import HERE, ROOT, tables
 
@@ -29,6 +29,7 @@ LIBRARIES = ("linearmodels", "matplotlib", "numpy", "pandas", "pyarrow", "pyfixe
 ALWAYS = ("estimate.py", "sample.py")  # and what these import
 
 
+@cache
 def versions() -> dict[str, str]:
     """Library -> installed version, and Python's."""
     found = {"python": platform.python_version()}
@@ -77,7 +78,7 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str
         "seed": study.seed,
         "tier": tier.name,
         "data": {t: tier.digest(t) for t in tables(study, analysis)},
-        "draws": draws if analysis.inference == "wild_bootstrap" else None,
+        "draws": draws if analysis.inference in ("wild_bootstrap", "randomisation") else None,
     }
     files = [*ALWAYS, f"estimators/{analysis.estimator}.py"]
     for kind, name in (
@@ -93,7 +94,7 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str
         used["estimator"] = asdict(study.estimators[analysis.estimator])
     if analysis.comparison:
         files.append(f"matching/{study.comparisons[analysis.comparison].method}.py")
-    return digest(json.dumps(used, sort_keys=True), code(*files), lock())
+    return digest(json.dumps(used, sort_keys=True), code(*files), lock(), repr(versions()))
 
 
 # --- the record of a run ----------------------------------------------------------------------------------
@@ -102,7 +103,10 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str
 def record(
     run: Run, study_text: bytes, rows_text: str, draws: str, rendered_from: str, files: Sequence[Path], out: Path
 ) -> str:
-    """provenance.json: what went in and what came out, by sha256. No clock, no path outside `out`."""
+    """provenance.json: what went in and what came out, by sha256. No clock, no path outside `out`.
+
+    `rendered_from` is '' while the report is not yet, or no longer, that of these rows.
+    """
     return (
         json.dumps(
             {
@@ -135,7 +139,7 @@ def last(out: Path) -> dict[str, Any]:
         found = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and isinstance(found.get("outputs", {}), dict) else {}
 
 
 def notes(out: Path, digests: dict[str, str]) -> tuple[str, ...] | None:
@@ -149,13 +153,9 @@ def altered(out: Path) -> tuple[str, ...]:
 
     Raises `VerifyError` where there is no readable record.
     """
-    path = out / "provenance.json"
-    try:
-        recorded: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["outputs"]
-    except FileNotFoundError:
-        raise VerifyError(f"{path.name}: not found in {out.name}/. Run `biglocal reproduce` first.") from None
-    except (ValueError, KeyError):
-        raise VerifyError(f"{path.name}: not a record of a run. Run `biglocal reproduce` again.") from None
+    recorded = last(out).get("outputs")
+    if recorded is None:
+        raise VerifyError(f"provenance.json: no record of a run in {out.name}/. Run `biglocal reproduce` first.")
     found = []
     for name, sha in recorded.items():
         file = out / name
@@ -213,7 +213,7 @@ def compare(seen: Sequence[Row], expected: Sequence[Row], tolerance: Tolerance, 
             if abs(x - y) > room:
                 how = f", {abs(x - y) / se:.3g} standard errors apart" if se else ""
                 found.append(f"{name}: {column} is {x:.10g}, reference {y:.10g}{how}")
-            elif column == "estimate" and se and x * y < 0:
+            elif column == "estimate" and se and x * y < 0 and abs(x - y) > tolerance.absolute:
                 found.append(f"{name}: estimate changes sign, {x:.10g} against {y:.10g}")
             elif column in ("p_value", "p_adjusted") and (x < alpha) != (y < alpha):
                 found.append(f"{name}: {column} crosses {alpha:g}, {x:.10g} against {y:.10g}")
@@ -232,7 +232,14 @@ def verify(out: Path, expected: Path, study: Study) -> str:
             f"no reference for this tier and number of draws ({expected.name}). "
             f"Only the tier synthetic has a committed one; `biglocal verify --accept` makes one of your outputs."
         )
-    rows, reference = results.read(out / "results.csv"), results.read(expected)
+    rows = results.read(out / "results.csv")
+    try:
+        reference = results.read(expected)
+    except DataError:
+        raise VerifyError(
+            f"the reference {expected.name} was made by another version of the package. "
+            f"Check the results, then make it anew by `biglocal verify --accept`."
+        ) from None
     wrong += compare(rows, reference, study.tolerance, 1 - study.policy.conf_level)
     if wrong:
         more = f"\n  and {len(wrong) - 20} more" if len(wrong) > 20 else ""

@@ -64,37 +64,62 @@ def reproduce(
     digests = {a.id: provenance.of_analysis(study, tier, a, count) for a in plan}
     wanted, shown = choose(study, plan, only, manuscript)
 
-    kept = _kept(out, digests)
+    kept = _kept(out, digests, say)
     todo = [a for a in wanted if a.id not in kept]
     if todo:
         kept |= _estimate(study, tier, todo, digests, out, count, jobs, progress, say)
     from biglocal import estimate, exhibits
 
+    fresh = [row for a in plan for row in kept.get(a.id, ())]
     # through text first: rows kept from a file and rows just made must lead to the same last digit
-    rows = results.loads(results.dumps(row for a in plan for row in kept.get(a.id, ())), "results.csv")
-    text = results.dumps(estimate.adjust(rows, study))
-    _write_if_new(out / "results.csv", text)
-    (out / JOURNAL).unlink(missing_ok=True)
-
+    rows = estimate.adjust(results.loads(results.dumps(fresh), "results.csv"), study, plan)
+    old = _others(out, set(kept), plan) if only else ()
+    text = results.dumps([*rows, *old])
+    before = provenance.last(out)
     notes = tier.notes() if todo else provenance.notes(out, tier.digests)
-    run = Run(tier.name, tier.banner, tier.lacks, tier.notes() if notes is None else notes, tier.digests,
-              provenance.versions())  # fmt: skip
-    rows = results.loads(text, "results.csv")
-    written: tuple[Path, ...] = ()
+    noticed = tier.notes() if notes is None else notes
+    run = Run(tier.name, tier.banner, tier.lacks, noticed, tier.digests, provenance.versions(), count)
+    key = _render_key(text, run, study_path, manuscript, draws)
+    same = before.get("rendered_from") == key and provenance.unaltered(out)
+    reuse = provenance.unaltered(out)
+
+    def record(rendered_from: str, files: Sequence[Path]) -> None:
+        study_text = study_path.read_bytes()
+        results.write_text(
+            out / "provenance.json", provenance.record(run, study_text, text, draws, rendered_from, files, out)
+        )
+
+    if same:
+        (out / JOURNAL).unlink(missing_ok=True)
+        return Done(out, len(todo), len(wanted) - len(todo), (), _inapplicable(kept))
+    _write_if_new(out / "results.csv", text)
+    there = [out / name for name in before.get("outputs", {}) if (out / name).is_file()] if reuse else []
+    record("", sorted({*there, out / "results.csv"}))  # from here on the table vouches for itself
+    (out / JOURNAL).unlink(missing_ok=True)
+    rows = list(results.loads(text, "results.csv"))
     if only:
         written = exhibits.render(rows, study, run, out, manuscript, only=shown) if shown else ()
-    elif _stale(out, text, run, study_path, manuscript, count):
+        record("", sorted({*there, *written, out / "results.csv"}))
+    else:
         say("rendering the report")
-        written = exhibits.render(rows, study, run, out, manuscript, reuse=provenance.unaltered(out))
+        written = exhibits.render(rows, study, run, out, manuscript, reuse=reuse)
         written = (*written, out / "results.csv", *_extras(out, tier))
-        key = _render_key(text, run, study_path, manuscript, count)
-        record = provenance.record(run, study_path.read_bytes(), text, draws, key, written, out)
-        results.write_text(out / "provenance.json", record)
-    bad = sum(1 for a in plan if all(r.status != "ok" for r in kept.get(a.id, ())) and a.id in kept)
-    return Done(out, len(todo), len(wanted) - len(todo), written, bad)
+        record(key, written)
+    return Done(out, len(todo), len(wanted) - len(todo), written, _inapplicable(kept))
+
+
+def _inapplicable(kept: dict[str, tuple[Row, ...]]) -> int:
+    return sum(1 for rows in kept.values() if all(r.status != "ok" for r in rows))
+
+
+def _others(out: Path, fresh: set[str], plan: Sequence[Analysis]) -> tuple[Row, ...]:
+    """Rows of other analyses of the plan as the last run left them: `--only` leaves them as they are."""
+    ids = {a.id for a in plan} - fresh
+    return tuple(r for r in _table(out) if r.analysis in ids)
 
 
 JOURNAL = "results.journal.csv"
+ON_REQUEST = ("placebo",)  # parts that take minutes: run by `--only`, kept as long as they hold
 
 
 def choose(
@@ -105,7 +130,7 @@ def choose(
     Raises `StudyError` for a name that is neither.
     """
     if not only:
-        return list(plan), frozenset(study.exhibits)
+        return [a for a in plan if a.part not in ON_REQUEST], frozenset(study.exhibits)
     from biglocal import exhibits
 
     ids: set[str] = set()
@@ -126,14 +151,17 @@ def choose(
     return [a for a in plan if a.id in ids], frozenset(shown)
 
 
-def _kept(out: Path, digests: dict[str, str]) -> dict[str, tuple[Row, ...]]:
+def _kept(out: Path, digests: dict[str, str], say: Say) -> dict[str, tuple[Row, ...]]:
     """Rows that still hold, by analysis: from the last table, and from the journal of a run that was killed."""
     journal = results.read(out / JOURNAL, torn=True)
     if journal:  # the last analysis may be half there: it is computed again
         last = journal[-1].analysis
         journal = tuple(r for r in journal if r.analysis != last)
+    table = _table(out)
+    if not table and (out / "results.csv").exists():
+        say("results.csv is not what the last run wrote, or of another version: its rows are computed again")
     kept: dict[str, list[Row]] = {}
-    for source in (_table(out), journal):
+    for source in (table, journal):
         fresh: dict[str, list[Row]] = {}
         for row in source:
             if digests.get(row.analysis) == row.digest:
@@ -143,10 +171,14 @@ def _kept(out: Path, digests: dict[str, str]) -> dict[str, tuple[Row, ...]]:
 
 
 def _table(out: Path) -> tuple[Row, ...]:
+    """The last table, if it is what the last run wrote: a number that was edited by hand must not reach a report."""
+    path = out / "results.csv"
+    if not path.is_file() or results.digest(path.read_bytes()) != provenance.last(out).get("results"):
+        return ()
     try:
-        return results.read(out / "results.csv")
+        return results.read(path)
     except DataError:
-        return ()  # of another version, or damaged: a cache that cannot be read is no cache
+        return ()
 
 
 def _estimate(
@@ -170,16 +202,17 @@ def _estimate(
     found: dict[str, tuple[Row, ...]] = {}
     with threadpool_limits(1):  # sums in one order: the same bytes on any number of cores
         say(f"reading the {tier.name} tier")
-        for table in sorted({t for a in todo for t in tables(study, a) if tier.has(t)}):
+        wanted = sorted({t for a in todo for t in tables(study, a) if tier.has(t)})
+        for table in wanted:
             tier.table(table)
+        data_load.check_references(tier, wanted)
         estimate.check_levels(draw, todo)
         say(f"estimating {len(todo)} analyses")
-        with _journal(out) as write, _bar(progress, len(todo)) as advance:
-            for analysis, fit in estimate.estimate(draw, todo, draws, jobs):
+        with _journal(out) as write, _bar(progress, sum(estimate.steps(study, a) for a in todo)) as advance:
+            for analysis, fit in estimate.estimate(draw, todo, draws, jobs, advance):
                 rows = tuple(estimate.rows(study, tier.name, analysis, fit, digests[analysis.id]))
                 found[analysis.id] = rows
                 write(rows)
-                advance(1)
     return found
 
 
@@ -219,21 +252,15 @@ def _write_if_new(path: Path, text: str) -> None:
         results.write_text(path, text)
 
 
-def _render_key(text: str, run: Run, study_path: Path, manuscript: Path, draws: int) -> str:
+def _render_key(text: str, run: Run, study_path: Path, manuscript: Path, draws: str) -> str:
     """Everything the report is made of besides the libraries: rows, run, study, templates, rendering code."""
     files = sorted(p for p in manuscript.rglob("*") if p.is_file())
     sources = [ROOT / "data-raw" / n for n in ("published.toml", "sources.toml")]
     rendering = sorted(HERE.glob("*.py"))
-    parts: list[str | bytes] = [text, repr(run), str(draws), study_path.read_bytes()]
+    parts: list[str | bytes] = [text, repr(run), draws, study_path.read_bytes()]
     for p in (*files, *(s for s in sources if s.exists()), *rendering):
         parts += [p.name, p.read_bytes()]
     return results.digest(*parts)
-
-
-def _stale(out: Path, text: str, run: Run, study_path: Path, manuscript: Path, draws: int) -> bool:
-    """Whether the report must be rendered: something it is made of changed, or an output is not what was written."""
-    same = provenance.last(out).get("rendered_from") == _render_key(text, run, study_path, manuscript, draws)
-    return not (same and provenance.unaltered(out))
 
 
 def _extras(out: Path, tier: Tier) -> tuple[Path, ...]:

@@ -14,13 +14,14 @@ import pandas as pd
 
 from biglocal import matching
 from biglocal.data.load import Tier
-from biglocal.data.tables import TABLES
+from biglocal.data.tables import COVARIATES
 from biglocal.model import (
     Analysis,
     Comparison,
     DataError,
     Inapplicable,
     Match,
+    Outcome,
     Sample,
     Step,
     Study,
@@ -72,7 +73,7 @@ class Draw:
 
     def _covariates(self, comparison: Comparison) -> tuple[str, ...]:
         areas = self.tier.table("areas")
-        here = [c for c in comparison.optional if areas[c].notna().any()]
+        here = [c for c in comparison.optional if c not in areas or areas[c].notna().any()]
         return (*comparison.covariates, *here, *(f"{o}_{w}" for o in comparison.baseline for w in ("level", "trend")))
 
     def _all_covariates(self, name: str) -> tuple[str, ...]:
@@ -104,7 +105,7 @@ class Draw:
         of_set = has_set & ~t & (with_sets and self.study.policy.cluster == "set")
         frame = frame.assign(
             set_lsoa=frame["lsoa11"].to_numpy(dtype=object)[heads],
-            in_set=has_set & (comparison.method in WITH_SETS) & (comparison.level == "lsoa"),
+            in_set=has_set,
             cluster=np.where(t, area, np.where(of_set, area[heads], own)).astype(str),
         )
         w = (frame["weight"] > 0).to_numpy()
@@ -125,7 +126,7 @@ class Draw:
                 f"{self.tier.name} tier, table areas, column share: no LSOA has a share of at least "
                 f"{policy.treated_share:g}. Check the list of treated LSOAs or policy.treated_share in study.toml."
             )
-        frame = self._with_baseline(frame.set_index("lsoa11", drop=False))
+        frame = self._with_baseline(_with_surroundings(frame).set_index("lsoa11", drop=False))
         steps: list[Step] = []
 
         def keep(what: str, wanted: pd.Series[bool] | NDArray[np.bool_]) -> None:
@@ -135,6 +136,7 @@ class Draw:
             steps.append(Step(what, int(t.sum()), int((~t).sum()), int(frame.loc[t, "area_id"].nunique())))
 
         keep("LSOAs of England", np.ones(len(frame), dtype=bool))
+        cut = float(frame[comparison.pool_column].quantile(comparison.pool_quantile))  # national, before anyone leaves
         partly = (frame["area_id"].notna() & (frame["treated"] == 0)).to_numpy()
         keep(f"less those inside an area with less than {policy.treated_share:.0%} of their residents", ~partly)
         if policy.excluded_around != "none":
@@ -146,21 +148,21 @@ class Draw:
                 "less untreated LSOAs in another funded programme",
                 (frame["treated"] == 1) | frame["other_programme"].isna(),
             )
-        cut = float(frame[comparison.pool_column].quantile(comparison.pool_quantile))
         keep(
-            f"less untreated LSOAs outside the pool ({TABLES['areas'].columns[comparison.pool_column].doc}: "
+            f"less untreated LSOAs outside the pool ({COVARIATES[comparison.pool_column].doc}: "
             f"the lower {comparison.pool_quantile:.0%} or unknown)"
             if comparison.pool_quantile > 0
-            else f"less untreated LSOAs with {TABLES['areas'].columns[comparison.pool_column].doc} unknown",
+            else f"less untreated LSOAs with {COVARIATES[comparison.pool_column].doc} unknown",
             (frame["treated"] == 1) | (frame[comparison.pool_column] >= cut),
         )
-        lacking = [c for c in covariates if frame[c].isna().all()]
+        needed = [*covariates, *comparison.exact]
+        lacking = [c for c in needed if frame[c].isna().all()]
         if lacking:
             raise Inapplicable(
                 f"comparison {comparison.name} needs {', '.join(lacking)}, which the {self.tier.name} tier lacks: "
                 f"{self.tier.lacks.get(lacking[0].rsplit('_', 1)[0], self.tier.lacks.get(lacking[0], SEE))}"
             )
-        keep("less those with a covariate missing", frame[list(covariates)].notna().all(axis=1))
+        keep("less those with a covariate missing", frame[needed].notna().all(axis=1))
         return frame, tuple(steps)
 
     def _with_baseline(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -283,7 +285,7 @@ class Draw:
             order = np.lexsort((source["person_id"].to_numpy(dtype=np.int64)[rows], year[rows], at))
         else:
             order = np.lexsort((year[rows], at))
-        self._add_truth(frame, cells, at, outcome.column)
+        self._add_truth(frame, cells, at, outcome)
         levels: tuple[str, ...] = ()
         if analysis.subgroup != "all":
             subgroup = study.subgroups[analysis.subgroup]
@@ -291,6 +293,9 @@ class Draw:
             levels = subgroup.levels
         frame = frame.iloc[order].reset_index(drop=True)
         frame = frame[frame["weight"] > 0]
+        # a set whose treated unit has no value of the outcome says nothing: it leaves whole
+        seen = set(frame.loc[frame["treated"] == 1, "set"])
+        frame = frame[(frame["set"] < 0) | frame["set"].isin(seen)]
         if levels:
             frame = frame[frame["level"] != ""]
         if study.comparisons[analysis.comparison].baseline:
@@ -317,11 +322,13 @@ class Draw:
         )
         return dict(zip(programme["area_id"], first.astype(float), strict=True)), note
 
-    def _add_truth(self, frame: pd.DataFrame, cells: pd.DataFrame, at: NDArray[np.int64], column: str) -> None:
+    def _add_truth(self, frame: pd.DataFrame, cells: pd.DataFrame, at: NDArray[np.int64], outcome: Outcome) -> None:
         if not self.tier.has("truth"):
             return
         truth = self.tier.table("truth")
-        truth = truth[truth["outcome"] == column]
+        # an effect on the share above a value is none on the mean, and the other way round
+        same = truth["at_least"].isna() if outcome.at_least is None else truth["at_least"] == outcome.at_least
+        truth = truth[(truth["outcome"] == outcome.column) & same & (truth["scale"] == outcome.scale)]
         if truth.empty:
             return
         progress = self.tier.table("programme").set_index("area_id")["progress"].astype(object)
@@ -368,6 +375,16 @@ class Draw:
                     f"({subgroup.column} has values {shown}); edit subgroups.{subgroup.name} in study.toml."
                 )
         return level
+
+
+def _with_surroundings(areas: pd.DataFrame) -> pd.DataFrame:
+    """The table with `imd_msoa` (tables.DERIVED). Trends follow the neighbourhood, not only the LSOA: placebo lists
+    of deprived neighbourhoods drift from LSOAs as deprived in better ones (the placebo exhibit)."""
+    people = areas["population"].astype(float).fillna(areas["population"].astype(float).median())
+    known = areas["imd"].notna()
+    total = (areas["imd"] * people)[known].groupby(areas.loc[known, "msoa11"], observed=True).sum()
+    mean = total / people[known].groupby(areas.loc[known, "msoa11"], observed=True).sum()
+    return areas.assign(imd_msoa=areas["msoa11"].map(mean).astype(float))
 
 
 def _areas_of(frame: pd.DataFrame, covariates: tuple[str, ...], exact: tuple[str, ...]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from biglocal.data.tables import TABLES
+from biglocal.data.tables import COVARIATES, FIRST_YEAR, LAST_YEAR, TABLES
 from biglocal.model import Analysis, Comparison, Estimation, Grid, Outcome, Study, StudyError, Subgroup
 
 HERE = Path(__file__).resolve().parent
@@ -25,6 +25,10 @@ ROOT = HERE.parents[1]
 PATH = ROOT / "analysis" / "study.toml"
 MANUSCRIPT = ROOT / "manuscript"
 NAMED = ("treatments", "outcomes", "subgroups", "comparisons", "estimators")
+PARTS = (
+    "programme", "flow", "balance", "overlap", "quality", "trends", "effects", "truth", "years", "subgroups",
+    "rivals", "estimators", "sensitivity", "placebo", "robustness",
+)  # fmt: skip
 WITH_SETS = ("nearest", "optimal")  # methods whose sets have one treated unit each
 TABLE_OF = {"area": "programme", "lsoa": "areas", "person": "survey"}
 
@@ -169,7 +173,7 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
         if s.values and set(s.values) != set(s.levels):
             lost = ", ".join(sorted(set(s.levels) - set(s.values)))
             raise StudyError(f"{file}: {at}.values: level {lost} has no values. Name the values that make it.")
-    numeric = [n for n, c in TABLES["areas"].columns.items() if c.kind in ("number", "integer", "flag")]
+    numeric = [n for n, c in COVARIATES.items() if c.kind in ("number", "integer", "flag")]
     for c in study.comparisons.values():
         at = f"comparisons.{c.name}"
         named(f"{at}.method", c.method, methods, "matching method")
@@ -226,5 +230,39 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
     templates = [p.name.removesuffix(".md.j2") for p in sorted((manuscript / "exhibits").glob("*.md.j2"))]
     for e in study.exhibits:
         named("exhibits", e, templates, "template in manuscript/exhibits")
-    if not 0 < study.policy.conf_level < 1:
-        raise StudyError(f"{file}: policy.conf_level: {study.policy.conf_level} is not between 0 and 1. Use 0.95.")
+    _check_ranges(study, file)
+
+
+def _check_ranges(study: Study, file: str) -> None:
+    """Numbers that would be taken without a word and mean nothing, or switch a safeguard off."""
+    p = study.policy
+    for name, value, good, want in (
+        ("seed", study.seed, study.seed >= 0, "0 or more"),
+        ("policy.conf_level", p.conf_level, 0 < p.conf_level < 1, "between 0 and 1, say 0.95"),
+        ("policy.treated_share", p.treated_share, 0 < p.treated_share <= 1, "above 0 and at most 1"),
+        ("policy.balance_threshold", p.balance_threshold, p.balance_threshold > 0, "above 0"),
+        ("policy.draws_quick", p.draws_quick, p.draws_quick >= 99, "99 or more"),
+        ("policy.draws_full", p.draws_full, p.draws_full >= p.draws_quick, "draws_quick or more"),
+        ("policy.placebo_lists", p.placebo_lists, p.placebo_lists >= 20, "20 or more"),
+        ("policy.min_cell", p.min_cell, p.min_cell >= 0, "0 (nothing is suppressed) or more"),
+        ("policy.min_months", p.min_months, 1 <= p.min_months <= 12, "1 to 12"),
+        ("tolerance.relative", study.tolerance.relative, study.tolerance.relative >= 0, "0 or more"),
+        ("tolerance.absolute", study.tolerance.absolute, study.tolerance.absolute >= 0, "0 or more"),
+    ):
+        if not good:
+            raise StudyError(f"{file}: {name}: {value} is out of range. Give {want}.")
+    for t in study.treatments.values():
+        if t.year is not None and not FIRST_YEAR < t.year <= LAST_YEAR:
+            raise StudyError(
+                f"{file}: treatments.{t.name}.year: {t.year} leaves no year before or after among the data's "
+                f"{FIRST_YEAR} to {LAST_YEAR}. Give a year between."
+            )
+    for s in study.subgroups.values():
+        at, cuts = f"{file}: subgroups.{s.name}", s.cuts or s.cuts_quantile
+        if list(cuts) != sorted(set(cuts)):
+            raise StudyError(f"{at}: cuts {list(cuts)} do not rise. Put them in order, each once.")
+        if s.cuts_quantile and not all(0 < q < 1 for q in s.cuts_quantile):
+            raise StudyError(f"{at}.cuts_quantile: {list(s.cuts_quantile)} are not all between 0 and 1. Correct them.")
+    for i, block in enumerate(study.analyses):
+        if block.part not in PARTS:
+            raise StudyError(f"{file}: analyses[{i}].part: no part '{block.part}'. {_choices(block.part, PARTS)}")

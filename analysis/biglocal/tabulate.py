@@ -46,6 +46,7 @@ LABELLED = (
     "level",
     "comparison",
     "treatment",
+    "estimator",
     "inference",
     "term",
     "family",
@@ -174,6 +175,8 @@ def _chosen(press: Press, header: Header, wanted: Mapping[str, Any]) -> list[Row
 
 def _missing(press: Press, rows: Sequence[Row], header: Header) -> tuple[str, ...]:
     """Why there is nothing to show, and how to get it."""
+    if not rows and header.absent:
+        return (header.absent,)
     reasons = list(dict.fromkeys(press.why(r) for r in rows if r.status != "ok"))
     about = {r.outcome for r in rows}
     wanted = {

@@ -5,9 +5,10 @@ Fixed decimals, thousands separated, a true minus sign, no exponent, no negative
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from biglocal.data.tables import TABLES
+from biglocal.data.tables import COVARIATES
+from biglocal.model import Inference
 from biglocal.study import baseline
 
 if TYPE_CHECKING:
@@ -139,8 +140,8 @@ def label(study: Study, column: str, value: object) -> str:
     if column == "outcome":
         if text in study.outcomes:
             return study.outcomes[text].label
-        if text in TABLES["areas"].columns:
-            return TABLES["areas"].columns[text].doc
+        if text in COVARIATES:
+            return COVARIATES[text].doc
         if text in (before := baseline(study)):
             name, what = before[text]
             return f"{study.outcomes[name].label}, {what} before treatment"
@@ -153,7 +154,10 @@ def label(study: Study, column: str, value: object) -> str:
     if column == "treatment" and text in study.treatments:
         return study.treatments[text].label
     if column == "inference":
-        return {"cluster": "Cluster-robust", "wild_bootstrap": "Wild cluster bootstrap"}.get(text, text)
+        names = {"cluster": "Cluster-robust", "cr2": "CR2", "wild_bootstrap": "Wild cluster bootstrap"}
+        return names.get(text, text.capitalize())
+    if column == "estimator":
+        return study.estimators[text].label if text in study.estimators else text
     if column == "family" or column == "term":
         return text[:1].upper() + text[1:].replace("_", " ")
     return text
@@ -171,6 +175,8 @@ def order(study: Study, column: str, value: object) -> tuple[int, str]:
         "level": [level for s in study.subgroups.values() for level in s.levels],
         "comparison": tuple(study.comparisons),
         "treatment": (study.main_treatment, *study.treatments),
+        "estimator": tuple(study.estimators),
+        "inference": get_args(Inference),
     }
     if isinstance(value, int):
         return (value, "")

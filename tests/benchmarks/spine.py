@@ -1,6 +1,6 @@
 """The main job, timed as a user meets it: program time of whole commands, each in a fresh process.
 
-    nox -s benchmark            # prints the table; --data and --treated add the open tier
+nox -s benchmark            # prints the table; --data and --treated add the open tier
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def main() -> None:
             template.write_bytes(kept)
         shutil.rmtree(Path(folder) / "synthetic")
         lines.append(("first run, two workers", *measure(["reproduce", "--jobs", "2", *outputs])))
-        lines.append(("full draws after quick: only the bootstrap", *measure(["reproduce", "--draws", "full", *outputs])))
+        lines.append(
+            ("full draws after quick: only the bootstrap", *measure(["reproduce", "--draws", "full", *outputs]))
+        )
         if args.data:
             words = ["reproduce", "open", "--data", str(args.data), "--treated", str(args.treated), *outputs]
             lines.append(("real data, placebo list", *measure(words)))

@@ -21,8 +21,18 @@ CHANGES = ("callaway_santanna", "drdid")  # of changes, given the covariates of 
 MODEL_FREE = ("matched_change",)  # refuses covariates
 PANEL = MIXING + STAGGERED + CHANGES + MODEL_FREE  # regressions of an outcome over time
 DESCRIBE = ("means", "truth")  # they take the same samples
-OWN = ("calendar_effects", "logit_did", "poisson", "rosenbaum", "unmeasured")  # periods are years, or the scale is a log: laws in files of their own
-BALANCED = ("goodman_bacon", "synthetic_did", "roth_santanna")  # of balanced panels, with one treated cluster too: laws in their files
+OWN = (
+    "calendar_effects",
+    "logit_did",
+    "poisson",
+    "rosenbaum",
+    "unmeasured",
+)  # periods are years, or the scale is a log: laws in files of their own
+BALANCED = (
+    "goodman_bacon",
+    "synthetic_did",
+    "roth_santanna",
+)  # of balanced panels, with one treated cluster too: laws in their files
 CROSS = ("balance", "overlap", "flow", "programme", "match_quality")  # they take a row a unit
 Frame = Callable[[pd.DataFrame], pd.DataFrame]
 

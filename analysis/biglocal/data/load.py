@@ -15,7 +15,7 @@ A tier module (`synthetic`, `open`, `secure`) gives five functions of one `Reque
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,6 +107,32 @@ def load(
     return Tier(
         request, module.banner(request), module.digests(request), module.lacks(request), module.read, module.notes
     )
+
+
+REFERENCES = (
+    ("areas", "area_id", "programme", "area_id"),
+    ("area_panel", "lsoa11", "areas", "lsoa11"),
+    ("survey", "lsoa11", "areas", "lsoa11"),
+    ("residents", "area_id", "programme", "area_id"),
+)
+
+
+def check_references(tier: Tier, tables: Collection[str]) -> None:
+    """Hold keys of one table against those of another, for the tables named that the tier has.
+
+    Raises `DataError` with the first key that is not there and how many more.
+    """
+    import pandas as pd
+
+    for table, column, other, key in REFERENCES:
+        if {table, other} <= set(tables) and tier.has(table) and tier.has(other):
+            seen = pd.Index(tier.table(table)[column].dropna().unique())
+            lost = seen.difference(pd.Index(tier.table(other)[key]))
+            if len(lost):
+                raise DataError(
+                    f"{tier.name} tier, table {table}, column {column}: {lost[0]} is not in table {other} "
+                    f"({len(lost):,} such value{'s' if len(lost) > 1 else ''}). Add it there, or drop its rows here."
+                )
 
 
 def order() -> tuple[str, ...]:

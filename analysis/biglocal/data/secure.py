@@ -23,9 +23,29 @@ if TYPE_CHECKING:
     from biglocal.data.load import Request
 
 
-def banner(request: Request) -> str:  # noqa: ARG001 - a tier's interface
-    """'': a real study carries no banner."""
-    return ""
+def banner(request: Request) -> str:
+    """'' for a real study; SYNTHETIC where a truth is known or codes are those of the synthetic tier.
+
+    Only data that were made have a known truth, and no LSOA of England has a code from E019 on.
+    """
+    have = _files(request)
+    if "truth" in have:
+        return "SYNTHETIC"
+    if "areas" not in have:
+        return ""
+    path = have["areas"]
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
+
+        try:
+            file = pq.ParquetFile(path)
+            names = file.schema_arrow.names
+            codes = file.read(columns=["lsoa11"]).column(0).to_pylist() if "lsoa11" in names else []
+        except (OSError, ValueError):  # reading it will say what is wrong
+            return ""
+        return "SYNTHETIC" if any(str(c).startswith("E019") for c in codes) else ""
+    with path.open(encoding="utf-8", errors="replace") as text:
+        return "SYNTHETIC" if any("E019" in line for line in text) else ""
 
 
 def digests(request: Request) -> dict[str, str]:
@@ -51,7 +71,7 @@ def lacks(request: Request) -> dict[str, str]:
     return {
         t: f"put {t}.parquet or {t}.csv into the folder; `biglocal dictionary` prints its columns"
         for t in TABLES
-        if t not in have
+        if t not in have and t != "truth"  # nobody knows it of real data
     }
 
 

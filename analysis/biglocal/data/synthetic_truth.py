@@ -56,8 +56,10 @@ def truth() -> pd.DataFrame:
             return SAMHI_FAST if progress == "fast" else 0.0
         return {"burglary_z": BURGLARY, "anxiety": ANXIETY[year], "satisfaction": SATISFACTION}.get(outcome, 0.0)
 
-    rows = [(o, p, y, effect(o, p, y)) for o in OUTCOMES for p in PROGRESS for y in YEARS]
-    return pd.DataFrame(rows, columns=["outcome", "progress", "year", "effect"])
+    on = {"anxiety": (6.0, 100.0)}  # a share, in percentage points
+    rows = [(o, *on.get(o, (None, 1.0)), p, y, effect(o, p, y)) for o in OUTCOMES for p in PROGRESS for y in YEARS]
+    names = ["outcome", "at_least", "scale", "progress", "year", "effect"]
+    return pd.DataFrame(rows, columns=names).astype({"at_least": float})
 
 
 def effects(

@@ -225,12 +225,25 @@ TABLES: dict[str, Table] = {
         ("outcome", "progress", "year"),
         {
             "outcome": Column("text", "Outcome, by its column in the panel, survey or residents table"),
+            "at_least": Column("number", "Value from which on the share is meant, if it is a share", blank=True),
+            "scale": Column("number", "The share's unit: 100 for percentage points, 1 for an outcome as it is"),
             "progress": Column("category", "Speed of progress of the area", allowed=("fast", "middle", "slow")),
             "year": Column("integer", "Calendar year", low=FIRST_YEAR, high=LAST_YEAR),
             "effect": Column("number", "Effect on a treated row, in the outcome's unit"),
         },
     ),
 }
+
+
+# What sample.py adds to `areas`, the same way for every tier; may be named as covariates like its columns.
+DERIVED: dict[str, Column] = {
+    "imd_msoa": Column(
+        "number",
+        "Index of Multiple Deprivation 2010 of the whole MSOA, mean weighted by residents",
+        unit="score, higher is more deprived",
+    )
+}
+COVARIATES = TABLES["areas"].columns | DERIVED
 
 
 def check(name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:

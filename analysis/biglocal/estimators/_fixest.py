@@ -94,11 +94,11 @@ class _Ordered(dict[str, None]):
 def _in_order() -> Iterator[None]:
     from pyfixest.estimation.formula import utils
 
-    utils.set = _Ordered  # pyfixest 0.60.0, formula/utils.py, _encode_fixed_effects
+    utils.set = _Ordered  # type: ignore[attr-defined] # pyfixest 0.60.0, formula/utils.py, _encode_fixed_effects
     try:
         yield
     finally:
-        del utils.set
+        del utils.set  # type: ignore[attr-defined]
 
 
 def codes(*columns: NDArray[np.int64] | pd.Series) -> NDArray[np.int64]:
@@ -113,7 +113,10 @@ def codes(*columns: NDArray[np.int64] | pd.Series) -> NDArray[np.int64]:
 def wald(beta: NDArray[np.float64], vcov: NDArray[np.float64], contrast: NDArray[np.float64]) -> float:
     """The F statistic of contrast @ beta = 0: the Wald statistic over its rank."""
     r = contrast @ beta
-    return float(r @ np.linalg.solve(contrast @ vcov @ contrast.T, r)) / len(contrast)
+    try:
+        return float(r @ np.linalg.solve(contrast @ vcov @ contrast.T, r)) / len(contrast)
+    except np.linalg.LinAlgError:
+        raise Inapplicable(f"too few clusters for a joint test of {len(contrast)} restrictions.") from None
 
 
 def treated_clusters(frame: pd.DataFrame) -> int:

@@ -18,10 +18,19 @@ def estimate(sample: Sample) -> Fit:
             mean = float(w @ y / w.sum())
             cluster = np.unique(rows["cluster"].to_numpy(), return_inverse=True)[1]
             g = int(cluster.max()) + 1
+            count = int(rows["unit"].nunique())
             score = np.bincount(cluster, w * (y - mean))
             se = float(np.sqrt(score @ score * correction(len(y), 1, g)) / w.sum()) if g > 1 else float("nan")
             terms.append(
-                Term(name, mean, se, g - 1, period=int(str(year)), n_treated=int(rows["unit"].nunique()), tested=False)
+                Term(
+                    name,
+                    mean,
+                    se,
+                    g - 1,
+                    period=int(str(year)),
+                    n_treated=count if name == "treated" else None,
+                    tested=False,
+                )
             )
     return Fit(
         tuple(terms),

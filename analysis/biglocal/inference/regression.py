@@ -129,7 +129,10 @@ def regression(
     if len(lost) or (len(left) > 1 and np.linalg.eigvalsh(scaled)[0] < RANK):
         which = ", ".join(str(i) for i in lost) or "among each other"
         raise Inapplicable(f"regressors of interest are collinear with the rest: {which} (counted from 0).")
-    bread = np.linalg.inv(gram)
+    try:
+        bread = np.linalg.inv(gram)
+    except np.linalg.LinAlgError:
+        raise Inapplicable("the regressors are collinear with each other or with the fixed effects.") from None
     beta = bread @ (tested.T @ (w * outcome))
     rank = tested.shape[1] + basis.shape[1] + (0 if absorbed is None else int(absorbed.max()) + 1)
     if rank >= n:
