@@ -69,7 +69,11 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
         return [said("treated", 600.0), said("effective_sample_size", 2345.6), said("max_abs_smd", smd)]
     if a.part == "placebo":
         bins = [said("p_value", 0.05, period=b, conf_low=b / 20, conf_high=(b + 1) / 20) for b in range(20)]
-        return [*bins, said("lists", 200.0), said("rejection_rate", 0.05, conf_low=0.03, conf_high=0.08)]
+        more = ("bias", "sd_estimates", "mean_std_error", "planted_effect", "planted_mean", "planted_coverage")
+        rate = said("rejection_rate", 0.05, conf_low=0.03, conf_high=0.08)
+        return [*bins, said("lists", 200.0), rate, *(said(name, 0.01, std_error=0.002) for name in more)]
+    if a.part == "sensitivity":
+        return [said(name, 1.5) for name in ("breakdown_gamma", "standardised", "e_value", "e_value_limit")]
     if a.part == "overlap":
         groups = ("treated", "control_unmatched", "control_matched")
         bins = [said(g, 0.1, period=i, conf_low=i / 10, conf_high=(i + 1) / 10) for g in groups for i in range(10)]

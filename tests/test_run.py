@@ -114,12 +114,40 @@ def test_only_what_a_setting_touches_is_estimated_again(outputs: Path, small_tie
 
 def test_only_takes_an_analysis_a_pattern_or_an_exhibit(small_tier: Path, tmp_path: Path) -> None:
     done = run.reproduce("secure", data=small_tier, outputs=tmp_path, only=["effects/samhi"])
-    assert done.estimated == 2
+    assert done.estimated == 4
     assert {r.outcome for r in results.read(tmp_path / "secure" / "results.csv")} == {"samhi"}
     done = run.reproduce("secure", data=small_tier, outputs=tmp_path, only=["flow"])
     assert (tmp_path / "secure" / "tables" / "flow.csv").exists()
     assert done.estimated == 2
     assert not (tmp_path / "secure" / "report.pdf").exists()
+
+
+def test_only_leaves_the_rest_as_it_is(outputs: Path, small_tier: Path, tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(PATH.read_text(encoding="utf-8").replace("min_cell = 10", "min_cell = 9"), encoding="utf-8")
+    before = results.read(outputs / "secure" / "results.csv")
+    run.reproduce("secure", data=small_tier, outputs=outputs, study_path=path, only=["effects/burglary"])
+    after = results.read(outputs / "secure" / "results.csv")
+    assert len(after) == len(before)
+    assert {r.analysis for r in after if r not in before} == {
+        a for a in {r.analysis for r in before} if "effects/burglary" in a
+    }
+    # a family of which only a part is fresh has no correction
+    assert all(r.p_adjusted is None for r in after if r.analysis.startswith("effects/burglary"))
+
+
+def test_a_number_edited_by_hand_never_reaches_a_report(outputs: Path, small_tier: Path) -> None:
+    before = tree(outputs)
+    path = outputs / "secure" / "results.csv"
+    rows = results.read(path)
+    from dataclasses import replace
+
+    results.write_text(path, results.dumps([replace(r, estimate=9.0) if r.part == "effects" else r for r in rows]))
+    said: list[str] = []
+    done = run.reproduce("secure", data=small_tier, outputs=outputs, say=said.append)
+    assert done.reused == 0
+    assert "results.csv is not what the last run wrote" in said[0]
+    assert tree(outputs) == before
 
 
 @pytest.mark.slow
@@ -225,6 +253,8 @@ def cell(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
         ("area_panel", lambda f: pd.concat([f, f.iloc[[7]]]), ("area_panel", "key (lsoa11, year) stands twice")),
         ("area_panel", cell("year", 1066.0), ("area_panel", "column year, row 6", "1066")),
         ("areas", lambda f: f.assign(lsoa11=["E01000001x", *f["lsoa11"][1:]]), ("column lsoa11, row 2", "2011 LSOA code")),
+        ("programme", lambda f: f.iloc[1:], ("table areas, column area_id", "is not in table programme", "Add it there")),
+        ("survey", lambda f: f.assign(lsoa11=f["lsoa11"].astype(str).str.replace("E019", "E018")), ("table survey, column lsoa11", "is not in table areas")),
         ("areas", lambda f: f.assign(share=0.2), ("column share", "no LSOA has a share of at least 0.5")),
     ],
 )  # fmt: skip
@@ -274,6 +304,39 @@ def test_bad_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert message in refused(capsys, monkeypatch, tmp_path, *words)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    small_tier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = [
+        "biglocal",
+        "reproduce",
+        "secure",
+        "--data",
+        str(small_tier),
+        "--outputs",
+        str(tmp_path / "file"),
+        "--only",
+        "flow",
+    ]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as e:
+        main()
+    assert e.value.code == 2
+    assert "choose another --outputs" in capsys.readouterr().err
+
+
+def test_synthetic_tables_carry_their_banner_into_another_tier(
+    reproduced: Path, small_tier: Path, tmp_path: Path
+) -> None:
+    assert "SYNTHETIC" in (reproduced / "secure" / "report.html").read_text(encoding="utf-8")
+    from biglocal.data.load import load
+
+    folder = shutil.copytree(small_tier, tmp_path / "lab")
+    (folder / "truth.csv").unlink()
+    assert load("secure", data=folder).banner == "SYNTHETIC"
 
 
 def test_a_truncated_file_of_the_open_tier(

@@ -202,6 +202,14 @@ def test_whole_areas_are_matched_to_whole_areas(study: Study, tier: Tier) -> Non
     assert f["cluster"].nunique() == treated["area_id"].nunique()
 
 
+def test_a_truth_is_one_of_its_own_measure(study: Study, tier: Tier) -> None:
+    """The known effect on the share of high anxiety says nothing of the mean score."""
+    mean = replace(study.outcomes["high_anxiety"], name="anxiety_mean", at_least=None, scale=1.0)
+    other = Draw(replace(study, outcomes={**study.outcomes, "anxiety_mean": mean}), tier)
+    assert "effect" in other.sample(analysis("high_anxiety")).frame
+    assert "effect" not in other.sample(analysis("anxiety_mean")).frame
+
+
 def test_classify() -> None:
     cut = Subgroup("age", "Age", "person", "age", ("young", "old"), cuts=(34,))
     assert list(classify(cut, pd.Series([16, 34, 35, None]), pd.Series([0]))) == ["young", "young", "old", ""]

@@ -145,9 +145,8 @@ def main() -> None:
         sys.stderr.write(f"biglocal: {e}\n")
         sys.exit(2)
     except OSError as e:
-        sys.stderr.write(
-            f"biglocal: {e.filename or 'the disk'}: {e.strerror or e}. Make room or choose another folder.\n"
-        )
+        where = e.filename or "the disk"
+        sys.stderr.write(f"biglocal: {where}: {e.strerror or e}. Make room there, or choose another --outputs.\n")
         sys.exit(2)
 
 

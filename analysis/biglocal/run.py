@@ -64,6 +64,7 @@ def reproduce(
     digests = {a.id: provenance.of_analysis(study, tier, a, count) for a in plan}
     wanted, shown = choose(study, plan, only, manuscript)
 
+    out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is refused now
     kept = _kept(out, digests, say)
     todo = [a for a in wanted if a.id not in kept]
     if todo:
