@@ -64,13 +64,6 @@ def placebo(session: nox.Session) -> None:
 
 
 @nox.session
-def plan(session: nox.Session) -> None:
-    """Print the analyses that analysis/study.toml expands to."""
-    _install(session, "run")
-    session.run("biglocal", "plan", *session.posargs)
-
-
-@nox.session
 def tests(session: nox.Session) -> None:
     """The tests; options go to pytest."""
     _install(session, "test")
@@ -95,9 +88,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Times and memory, side by side in one run."""
+    """Times and memory, side by side in one run: the main job, or a script of tests/benchmarks by name."""
     _install(session, "test")
-    session.run("python", "tests/benchmarks/spine.py", *session.posargs)
+    name, *options = session.posargs or ["spine"]
+    session.run("python", f"tests/benchmarks/{name}.py", *options)
 
 
 @nox.session

@@ -165,7 +165,7 @@ def block(press: Press, template: Template) -> Block:
 
 def _chosen(press: Press, header: Header, wanted: Mapping[str, Any]) -> list[Row]:
     loose = {k: v for k, v in wanted.items() if k not in ("term", "level", "period")}  # a row without a number has none
-    gone = [r for r in select(press.rows, **loose) if r.status != "ok"] if loose else []
+    gone = [r for r in select(press.rows, **loose) if r.status != "ok" and not r.term] if loose else []
     rows = list(dict.fromkeys((*select(press.rows, **wanted), *gone)))
     for column, where in header.like.items():
         among = {getattr(r, column) for r in select(press.rows, **where)}
