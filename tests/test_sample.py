@@ -160,6 +160,14 @@ def test_levels_and_trends_before_treatment_are_plain_means_and_slopes(draw: Dra
     assert cells["samhi_trend"].iloc[10] == pytest.approx(np.polyfit(own["year"], own["samhi"].astype(float), 1)[0])
 
 
+def test_missing_covariates_can_be_refused_by_name(study: Study, tier: Tier) -> None:
+    strict = replace(study, policy=replace(study.policy, missing_covariates="refuse"))
+    with pytest.raises(
+        DataError, match=r"LSOAs lack a covariate of comparison nearest, first E019\d{5} \(.*missing_covariates"
+    ):
+        Draw(strict, tier).matched("nearest")
+
+
 def test_other_programmes_leave_the_pool_but_not_the_treated(study: Study, tier: Tier) -> None:
     areas = tier.table("areas")
     marked = replace(tier, _kept={**tier._kept, "areas": areas.assign(other_programme="P")})

@@ -159,6 +159,7 @@ class Policy:
     treated_share: float
     excluded_around: Literal["none", "msoa", "district"]
     exclude_other_programmes: bool
+    missing_covariates: Literal["drop", "refuse"]
     cluster: Literal["set", "own"]
     conf_level: float
     multiplicity: Literal["holm", "fdr_bh"]

@@ -162,7 +162,15 @@ class Draw:
                 f"comparison {comparison.name} needs {', '.join(lacking)}, which the {self.tier.name} tier lacks: "
                 f"{self.tier.lacks.get(lacking[0].rsplit('_', 1)[0], self.tier.lacks.get(lacking[0], SEE))}"
             )
-        keep("less those with a covariate missing", frame[needed].notna().all(axis=1))
+        whole = frame[needed].notna().all(axis=1)
+        if policy.missing_covariates == "refuse" and not whole.all():
+            first = frame.index[~whole][0]
+            blank = ", ".join(c for c in needed if pd.isna(frame.loc[first, c]))
+            raise DataError(
+                f"{self.tier.name} tier, table areas: {int((~whole).sum()):,} eligible LSOAs lack a covariate of "
+                f"comparison {comparison.name}, first {first} ({blank}). Fill them in, or set policy.missing_covariates to drop."
+            )
+        keep("less those with a covariate missing", whole)
         return frame, tuple(steps)
 
     def _with_baseline(self, frame: pd.DataFrame) -> pd.DataFrame:
