@@ -168,7 +168,8 @@ class Draw:
             blank = ", ".join(c for c in needed if pd.isna(frame.loc[first, c]))
             raise DataError(
                 f"{self.tier.name} tier, table areas: {int((~whole).sum()):,} eligible LSOAs lack a covariate of "
-                f"comparison {comparison.name}, first {first} ({blank}). Fill them in, or set policy.missing_covariates to drop."
+                f"comparison {comparison.name}, first {first} ({blank}). Fill them in, or set "
+                f"policy.missing_covariates to drop."
             )
         keep("less those with a covariate missing", whole)
         return frame, tuple(steps)
