@@ -78,7 +78,7 @@ def test_on_real_outcomes_lists_find_what_is_planted(real_data: Path) -> None:
     study = studies.load()
     tier = load("open", data=real_data, treated=ROOT / "tests" / "fixtures" / "placebo.csv", min_months=12)
     draw = Draw(replace(study, policy=replace(study.policy, placebo_lists=5)), tier)
-    (analysis,) = (a for a in studies.expand(study) if a.part == "placebo")
+    analysis = next(a for a in studies.expand(study) if a.part == "placebo")
     ticks: list[int] = []
     ((_, fit),) = estimate.estimate(draw, [analysis], 0, 1, ticks.append)
     assert sum(ticks) == 5

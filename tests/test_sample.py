@@ -179,11 +179,11 @@ def test_other_programmes_leave_the_pool_but_not_the_treated(study: Study, tier:
 
 
 def test_matching_on_baseline_outcomes_is_said_in_each_row(study: Study, tier: Tier) -> None:
-    chosen = replace(study.comparisons["nearest"], baseline=("samhi",))
+    chosen = replace(study.comparisons["propensity"], name="nearest", baseline=("samhi",))
     other = Draw(replace(study, comparisons={"nearest": chosen}), tier)
     assert "regression to the mean" in other.sample(analysis("samhi")).caution
     matched, _ = other.matched("nearest")
-    plain, _ = Draw(study, tier).matched("nearest")
+    plain, _ = Draw(study, tier).matched("propensity")
 
     def gap(cells: pd.DataFrame) -> float:
         cells = cells[cells["samhi_trend"].notna()]

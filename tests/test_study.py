@@ -36,7 +36,7 @@ def load(tmp_path: Path, old: str, new: str) -> None:
         ("caliper = 0.2", "calipr = 0.2", ("comparisons.nearest.calipr", "no setting of this name", "Did you mean 'caliper'")),
         ("caliper = 0.2", "caliper = -1", ("caliper", "not above 0")),
         ("ratio = 5", "baseline = ['hapiness']", ("comparisons.nearest.baseline", "no outcome of the area panel 'hapiness'")),
-        ("ratio = 5", "options = { distnce = 'logit' }", ("comparisons.nearest.options", "Did you mean 'distance'")),
+        ("options = { mahvars =", "options = { mahvrs =", ("comparisons.nearest.options", "Did you mean 'mahvars'")),
         ("ratio = 5", "level = 'msoa'", ("comparisons.nearest.level", "'lsoa' or 'area'")),
         ("min_cell = 10 ", "min_cell = -3 ", ("policy.min_cell", "-3 is out of range")),
         ("draws_quick = 999", "draws_quick = 0", ("policy.draws_quick", "99 or more")),
