@@ -269,8 +269,8 @@ def programme(rng: np.random.Generator, areas: pd.DataFrame) -> pd.DataFrame:
     wave = rng.permutation(np.repeat([1, 2, 3], AREAS // 3))
     opened = np.array(["2012-06-01", "2013-01-01", "2013-07-01"], dtype="datetime64[D]")[wave - 1]
     wait = rng.gamma(4.0, 80.0, AREAS)
-    plan = np.minimum(opened + wait.astype(int), np.datetime64("2015-12-18"))
-    spend = plan + (21 + rng.gamma(2.0, 75.0, AREAS)).astype(int)
+    plan = np.minimum(opened + wait.astype("timedelta64[D]"), np.datetime64("2015-12-18"))
+    spend = plan + (21 + rng.gamma(2.0, 75.0, AREAS)).astype("timedelta64[D]")
     pace = -0.3 * (need - need.mean()) / need.std() - 0.3 * (wait - wait.mean()) / wait.std()
     place = np.argsort(np.argsort(pace + rng.standard_normal(AREAS), kind="stable"), kind="stable")
     blank = rng.permutation(AREAS)[:3]
