@@ -274,8 +274,8 @@ def programme(rng: np.random.Generator, areas: pd.DataFrame) -> pd.DataFrame:
     pace = -0.3 * (need - need.mean()) / need.std() - 0.3 * (wait - wait.mean()) / wait.std()
     place = np.argsort(np.argsort(pace + rng.standard_normal(AREAS), kind="stable"), kind="stable")
     blank = rng.permutation(AREAS)[:3]
-    spend[blank] = np.datetime64("NaT")
-    plan[blank[0]] = np.datetime64("NaT")
+    spend[blank] = np.datetime64("NaT", "D")
+    plan[blank[0]] = np.datetime64("NaT", "D")
     return pd.DataFrame(
         {
             "area_id": pd.Categorical(ids, categories=ids),
