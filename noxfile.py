@@ -38,8 +38,13 @@ def _install(session: nox.Session, lock: str) -> None:
     path = ROOT / "locks" / f"{lock}.txt"
     if path.read_text().splitlines()[0] != _stamp(LOCKS[lock]):
         session.error(f"locks/{lock}.txt is stale: pyproject.toml has changed since. Run `nox -s lock`.")
+    mark = Path(session.virtualenv.location, "installed")
+    key = hashlib.sha256(path.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + bytes(ROOT)).hexdigest()
+    if mark.is_file() and mark.read_text() == key:
+        return
     session.install("--quiet", "--require-hashes", "-r", str(path))
     session.install("--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    mark.write_text(key)
 
 
 @nox.session
