@@ -38,6 +38,7 @@ def _install(session: nox.Session, lock: str) -> None:
     path = ROOT / "locks" / f"{lock}.txt"
     if path.read_text().splitlines()[0] != _stamp(LOCKS[lock]):
         session.error(f"locks/{lock}.txt is stale: pyproject.toml has changed since. Run `nox -s lock`.")
+    session.env["PYTHONUTF8"] = "1"  # a path that is not ASCII can be read in any locale
     mark = Path(session.virtualenv.location, "installed")
     key = hashlib.sha256(path.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + bytes(ROOT)).hexdigest()
     if mark.is_file() and mark.read_text() == key:
