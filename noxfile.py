@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 from pathlib import Path
@@ -38,13 +39,15 @@ def _install(session: nox.Session, lock: str) -> None:
     path = ROOT / "locks" / f"{lock}.txt"
     if path.read_text().splitlines()[0] != _stamp(LOCKS[lock]):
         session.error(f"locks/{lock}.txt is stale: pyproject.toml has changed since. Run `nox -s lock`.")
-    session.env["PYTHONUTF8"] = "1"  # a path that is not ASCII can be read in any locale
     mark = Path(session.virtualenv.location, "installed")
     key = hashlib.sha256(path.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + bytes(ROOT)).hexdigest()
     if mark.is_file() and mark.read_text() == key:
         return
     session.install("--quiet", "--require-hashes", "-r", str(path))
     session.install("--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    # a path relative to the environment, so that the clone's own may hold any letter in any locale
+    for link in Path(session.virtualenv.location).glob("lib/python*/site-packages/_editable_impl_biglocal.pth"):
+        link.write_text(os.path.relpath(ROOT / "analysis", link.parent) + "\n")
     mark.write_text(key)
 
 
