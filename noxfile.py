@@ -10,27 +10,23 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 from pathlib import Path
 
 import nox
 
 ROOT = Path(__file__).resolve().parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-PYTHONS = ["3.11", "3.12", "3.13"]
 LOCKS = {"run": ["build"], "test": ["build", "test"], "lint": ["build", "test", "lint"], "nox": ["nox"]}
 
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["tests"]
-nox.options.error_on_missing_interpreters = False
 
 
 def _stamp(groups: list[str]) -> str:
     """What a lock is made from: a lock whose first line has another stamp is stale."""
-    made_from = [PROJECT["project"]["dependencies"], PROJECT["project"]["requires-python"]]
-    made_from += [PROJECT["dependency-groups"][g] for g in groups]
+    project, own = PROJECT["project"], PROJECT["dependency-groups"]
+    made_from = [project["dependencies"], project["requires-python"], *(own[g] for g in groups)]
     return f"# made from {hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]}"
 
 
@@ -79,7 +75,7 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=["3.11", "3.12", "3.13"])
 def tests_all(session: nox.Session) -> None:
     """The tests on every supported Python that is on this machine."""
     _install(session, "test")
@@ -122,4 +118,4 @@ def lock(session: nox.Session) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(nox.main())
+    nox.main()
