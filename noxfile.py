@@ -21,6 +21,7 @@ LOCKS = {"run": ["build"], "test": ["build", "test"], "lint": ["build", "test", 
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests"]
 
 
 def _stamp(groups: list[str]) -> str:
