@@ -59,7 +59,8 @@ def match(
     the widest difference of single columns, in their own units. `exact`: units match only within equal values
     of these columns; `anti_exact`: never within equal values of any of these. `mahvars`: nearness by
     Mahalanobis on these, inside the propensity caliper. `penalty`: ridge on the propensity model
-    (`_distance.propensity`). `score`: a column that holds a propensity score from elsewhere.
+    (`_distance.propensity`). `score`: a column that holds a propensity score from elsewhere, or
+    `boosted` for one learned by gradient-boosted trees (`_distance.boosted`).
 
     `order` in which treated units choose without replacement: by score from the `largest` (the default with a
     score) or `smallest`, the `data`'s (that of the index; the default without a score), the `closest` pair
