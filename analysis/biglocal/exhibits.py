@@ -10,11 +10,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from biglocal import headers, markup, tabulate
-from biglocal.headers import Template, choices
+from biglocal.headers import Template
 from biglocal.model import Run, Study, StudyError
 from biglocal.prose import Press
 from biglocal.results import Row, write_bytes, write_text
-from biglocal.study import MANUSCRIPT, ROOT
+from biglocal.study import MANUSCRIPT, ROOT, choices
 from biglocal.wording import banner, kind
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ manuscript/README.md documents the header for those who write one.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from biglocal.model import DataError, StudyError, type_config
+from biglocal.study import choices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -88,13 +88,6 @@ def read(name: str, manuscript: Path) -> Template:
         more = choices(str(first["loc"][-1]), known) if "unexpected" in first["type"] else "Correct the header."
         raise StudyError(f"{file}: {at}: {first['msg'].lower()}. {more}") from None
     return Template(name, file, header, parts[2])
-
-
-def choices(seen: str, known: Iterable[str]) -> str:
-    """The end of an error's sentence: the nearest name, and all there are."""
-    names = [k for k in known if k]
-    close = difflib.get_close_matches(seen, names, 1)
-    return (f"Did you mean '{close[0]}'? " if close else "") + f"Choose from {', '.join(names)}."
 
 
 def words(wanted: Mapping[str, object]) -> str:

@@ -16,9 +16,10 @@ import jinja2
 from biglocal import markup
 from biglocal.data.tables import TABLES
 from biglocal.figures import inline
-from biglocal.headers import choices, toml, words
+from biglocal.headers import toml, words
 from biglocal.model import StudyError
 from biglocal.results import COLUMNS, Row, select
+from biglocal.study import choices
 from biglocal.wording import (
     FORMATS,
     banner,

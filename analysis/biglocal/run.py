@@ -81,8 +81,8 @@ def reproduce(
     noticed = tier.notes() if notes is None else notes
     run = Run(tier.name, tier.banner, tier.lacks, noticed, tier.digests, provenance.versions(), count)
     key = _render_key(text, run, study_path, manuscript, draws)
-    same = before.get("rendered_from") == key and provenance.unaltered(out)
     reuse = provenance.unaltered(out)
+    same = before.get("rendered_from") == key and reuse
 
     def record(rendered_from: str, files: Sequence[Path]) -> None:
         study_text = study_path.read_bytes()

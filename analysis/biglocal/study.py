@@ -114,8 +114,8 @@ def _sentence(file: str, error: ValidationError) -> str:
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         *where, key = first["loc"]
         owner = _record(tuple(where))
-        choices = [f.name for f in fields(owner) if f.name != "name"] if owner else []
-        return f"{file}: {at}: no setting of this name. {_choices(str(key), choices)}"
+        own = [f.name for f in fields(owner) if f.name != "name"] if owner else []
+        return f"{file}: {at}: no setting of this name. {choices(str(key), own)}"
     if first["type"].startswith("missing"):
         return f"{file}: {at}: this setting is missing. Add it."
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -135,18 +135,18 @@ def _record(where: tuple[str | int, ...]) -> type[Any] | None:
     return records.get(str(where[0]))
 
 
-def _choices(seen: str, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(seen, known, 1)
-    hint = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{hint}Choose from {', '.join(known)}."
+def choices(seen: str, known: Iterable[str]) -> str:
+    """The end of an error's sentence: the nearest name, and all there are."""
+    names = [k for k in known if k]
+    close = difflib.get_close_matches(seen, names, 1)
+    return (f"Did you mean '{close[0]}'? " if close else "") + f"Choose from {', '.join(names)}."
 
 
 def _check(study: Study, file: str, manuscript: Path) -> None:
     def named(at: str, seen: str, known: Iterable[str], what: str) -> None:
         known = list(known)
         if seen not in known:
-            raise StudyError(f"{file}: {at}: no {what} '{seen}'. {_choices(seen, known)}")
+            raise StudyError(f"{file}: {at}: no {what} '{seen}'. {choices(seen, known)}")
 
     estimators, methods = modules("estimators"), modules("matching")
     named("main_treatment", study.main_treatment, study.treatments, "treatment")
@@ -265,4 +265,4 @@ def _check_ranges(study: Study, file: str) -> None:
             raise StudyError(f"{at}.cuts_quantile: {list(s.cuts_quantile)} are not all between 0 and 1. Correct them.")
     for i, block in enumerate(study.analyses):
         if block.part not in PARTS:
-            raise StudyError(f"{file}: analyses[{i}].part: no part '{block.part}'. {_choices(block.part, PARTS)}")
+            raise StudyError(f"{file}: analyses[{i}].part: no part '{block.part}'. {choices(block.part, PARTS)}")

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from biglocal import figures
 from biglocal.data.tables import TABLES
-from biglocal.headers import Column, Header, Template, choices, words
+from biglocal.headers import Column, Header, Template, words
 from biglocal.model import DataError, StudyError
 from biglocal.prose import NONE, Press, held
 from biglocal.results import COLUMNS, Row, select
+from biglocal.study import choices
 from biglocal.wording import (
     FORMATS,
     banner,
