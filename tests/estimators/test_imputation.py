@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from biglocal.estimators import estimator, fit
-from biglocal.estimators._fixest import codes, linear, wald
+from biglocal.estimators._design import wald
+from biglocal.estimators._fixest import linear
+from biglocal.estimators._within import codes
 from biglocal.model import Fit, Inapplicable
 from panels import panel
 from reference_cases import case, data

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from biglocal.estimators import fit
-from biglocal.estimators._fixest import codes, linear
+from biglocal.estimators._fixest import linear
+from biglocal.estimators._within import codes
 from biglocal.model import Inapplicable
 from panels import panel
 from reference_cases import data

@@ -9,7 +9,8 @@ import pytest
 
 from biglocal import inference
 from biglocal.estimators import estimator, fit, sample
-from biglocal.estimators._fixest import codes, linear
+from biglocal.estimators._fixest import linear
+from biglocal.estimators._within import codes
 from biglocal.model import Inapplicable
 from panels import panel
 from reference_cases import case, data

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from biglocal.estimators._fixest import check_design, wald
+from biglocal.estimators._design import check_design, wald
 from biglocal.estimators._within import codes
 from biglocal.model import Inapplicable, Sample, Term
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from biglocal.estimators._fixest import wald
+from biglocal.estimators._design import wald
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biglocal.estimators import correction, counted
-from biglocal.estimators._fixest import Linear
+from biglocal.estimators._design import Linear
 from biglocal.estimators._within import codes
 from biglocal.model import Inapplicable
 

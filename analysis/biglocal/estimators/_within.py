@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biglocal.estimators import correction, counted
-from biglocal.estimators._fixest import Linear
+from biglocal.estimators._design import Linear
 from biglocal.model import Inapplicable
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def sums(groups: NDArray[np.int64], values: NDArray[np.float64], size: int = 0) 
 
 
 def codes(*columns: NDArray[np.int64] | pd.Series) -> NDArray[np.int64]:
-    """One integer code from 0 for each distinct combination, in sorted order: `_fixest.codes`, faster."""
+    """One integer code from 0 for each distinct combination, in sorted order (faster than sorting)."""
     out = _sorted_codes(columns[0])[0]
     for column in columns[1:]:
         more, size = _sorted_codes(column)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biglocal.estimators import CONVENTION
+from biglocal.estimators._design import check_design
 from biglocal.estimators._effects import STAGGERED, column, counts, difference, regressors, term
-from biglocal.estimators._fixest import check_design
 from biglocal.estimators._within import codes, linear
 from biglocal.model import Fit, Inapplicable, Sample
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from biglocal.estimators import _doubly_robust as dr
-from biglocal.estimators._fixest import check_design
+from biglocal.estimators._design import check_design
 from biglocal.estimators._levels import by_level
 from biglocal.model import Fit, Inapplicable, Sample, Term
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from biglocal.estimators import CONVENTION
-from biglocal.estimators._fixest import check_design, codes, linear, wald
+from biglocal.estimators._design import check_design, wald
+from biglocal.estimators._within import codes, linear
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from biglocal.estimators import correction
 from biglocal.estimators._changes import changes
-from biglocal.estimators._fixest import check_design, wald
+from biglocal.estimators._design import check_design, wald
 from biglocal.estimators._within import codes
 from biglocal.model import Fit, Inapplicable, Sample, Term
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from biglocal.estimators._changes import Changes, changes
-from biglocal.estimators._fixest import check_design
+from biglocal.estimators._design import check_design
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biglocal.estimators import CONVENTION
-from biglocal.estimators._fixest import Linear, check_design, codes, linear, wald
+from biglocal.estimators._design import Linear, check_design, wald
+from biglocal.estimators._within import codes, linear
 from biglocal.model import Fit, Sample, Term
 
 if TYPE_CHECKING:
