@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -71,3 +75,22 @@ def panel(
         }
     )
     return Sample(frame, "points")
+
+
+def said_by_hash_seed(code: str, seeds: int = 10) -> set[str]:
+    """What `code` prints in fresh processes, one for each string-hash seed; raises where one fails."""
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in range(seeds)
+    ]
+    said = {p.communicate()[0] for p in running}
+    failed = [p.args for p in running if p.returncode]
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {seeds} processes failed: {code}")
+    return said

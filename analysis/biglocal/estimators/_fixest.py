@@ -3,7 +3,7 @@
 pyfixest 0.60.0 takes fixed effects in the order of a Python set of their names, which follows the process's
 string-hash seed. Two things then move: the clustered errors by about 1%, because nested effects are counted in
 that order, and the last digits of everything, because it demeans in that order. Neutralised at the root: the set
-is made to keep the order of the formula (`_in_order`), and pyfixest is asked for the raw sandwich, to which our
+is made to keep the order of the formula (`in_order`), and pyfixest is asked for the raw sandwich, to which our
 own small-sample factor is applied (`estimators.correction`). A test runs hash seeds in fresh processes.
 """
 
@@ -46,7 +46,7 @@ def linear(frame: pd.DataFrame, columns: dict[str, NDArray[np.float64]], fixed: 
         raise Inapplicable(f"the outcome is constant (always {y[0]:g}).")
     data = pd.DataFrame({"y": y, "w": weight, "g": cluster, **columns, **fixed})
     formula = f"y ~ {' + '.join(columns)} | {' + '.join(fixed)}"
-    with warnings.catch_warnings(), _in_order():
+    with warnings.catch_warnings(), in_order():
         warnings.filterwarnings("ignore", category=pd.errors.Pandas4Warning)  # pyfixest 0.60 on pandas 3.1
         warnings.filterwarnings("ignore", message="(?s).*multicollinearity")  # refused below, by name
         try:
@@ -80,7 +80,8 @@ class _Ordered(dict[str, None]):
 
 
 @contextmanager
-def _in_order() -> Iterator[None]:
+def in_order() -> Iterator[None]:
+    """Within it pyfixest takes fixed effects in the order of the formula, whatever the hash seed."""
     from pyfixest.estimation.formula import utils
 
     utils.set = _Ordered  # type: ignore[attr-defined] # pyfixest 0.60.0, formula/utils.py, _encode_fixed_effects

@@ -1,7 +1,7 @@
 """Poisson regression with fixed effects through pyfixest: what `_fixest.py` is to linear models, and as careful.
 
-pyfixest's own clustered errors of Poisson models too change with the process's string-hash seed (shared
-reference LIBRARIES.md, finding 1), so it is asked for the raw sandwich and the convention's factor is applied.
+pyfixest's own clustered errors of Poisson models too change with the process's string-hash seed, and its last digits
+with the order of fixed effects: both are kept still as in `_fixest.py`, by its order and the convention's own factor.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from biglocal.estimators import correction, counted
 from biglocal.estimators._design import Linear
+from biglocal.estimators._fixest import in_order
 from biglocal.estimators._within import codes
 from biglocal.model import Inapplicable
 
@@ -45,7 +46,7 @@ def poisson(
         {"y": frame["y"].to_numpy(dtype=float), "w": frame["weight"].to_numpy(dtype=float), "g": cluster}
     )
     data = data.assign(**safe, **fixed, offset=0.0 if offset is None else offset)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), in_order():
         warnings.filterwarnings("ignore", category=pd.errors.Pandas4Warning)  # pyfixest 0.60 on pandas 3.1
         warnings.filterwarnings("ignore", message="(?s).*multicollinearity")  # refused below, by name
         warnings.filterwarnings("ignore", message="(?s).*separation")  # refused below, with their number
