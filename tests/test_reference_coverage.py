@@ -28,9 +28,6 @@ OUT_OF_SCOPE = {
     "lmer_dietox": MIXED,
     "lmer_grunfeld": MIXED,
     "glmer_ohio": MIXED,
-    "gee_ohio_exchangeable": MIXED,
-    "gee_ohio_independence": MIXED,
-    "gee_ohio_ar1": MIXED,
 }
 
 

@@ -33,12 +33,16 @@ BALANCED = (
     "synthetic_did",
     "roth_santanna",
 )  # of balanced panels, with one treated cluster too: laws in their files
+RESIDENTS = (
+    "gee",
+    "within_person",
+)  # of persons who answer again, none of them treated or not: laws in test_waves.py
 CROSS = ("balance", "overlap", "flow", "programme", "match_quality")  # they take a row a unit
 Frame = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def test_every_estimator_is_under_a_law() -> None:
-    assert set(modules("estimators")) == {*PANEL, *DESCRIBE, *OWN, *BALANCED, *CROSS}
+    assert set(modules("estimators")) == {*PANEL, *DESCRIBE, *OWN, *BALANCED, *RESIDENTS, *CROSS}
 
 
 def by_term(fit: Fit) -> dict[tuple[str, int | None, str], tuple[float, float, float]]:
