@@ -67,7 +67,7 @@ def test_secure_tier(lab: Path) -> None:
     assert tier.table("programme")["area_id"].astype(str).tolist() == ["001"]  # a code stays a text
     assert tier.table("costs")["amount"].tolist() == [1000.5]
     assert tier.table("costs") is tier.table("costs")  # read once
-    assert set(tier.lacks) == set(TABLES) - {"programme", "costs", "truth"}
+    assert set(tier.lacks) == set(TABLES) - {"programme", "costs", "truth", "residents_truth"}
     with pytest.raises(DataError, match=r"no table survey \(it has programme, costs\).*survey\.parquet or survey\.csv"):
         tier.table("survey")
     assert secure.notes(tier.request) == []

@@ -13,6 +13,7 @@ import pytest
 
 from biglocal.data import synthetic, synthetic_residents, synthetic_truth
 from biglocal.data.load import Tier, load
+from biglocal.data.swemwbs import ITEMS, score
 from biglocal.data.tables import CRIMES, REGIONS, TABLES
 
 SEED = 20_230
@@ -167,37 +168,46 @@ def test_the_survey_is_as_thin_as_the_real_one(tier: Tier, treated: pd.DataFrame
     assert survey.memory_usage(deep=True).sum() < 100e6
 
 
-def test_members_form_the_published_cohort_and_the_better_educated_stay(tier: Tier) -> None:
+def test_members_form_the_published_cohort_and_low_scorers_leave(tier: Tier) -> None:
     residents = tier.table("residents")
-    assert (residents["year"] == 2016).sum() == 862
-    waves = residents.groupby("person_id")["year"].size()
+    first = residents[residents["year"] == 2016]
+    assert (len(first), int(first["responded"].sum())) == (1600, 862)
+    answers = residents[residents["responded"]]
+    waves = answers.groupby("person_id")["year"].size()
     cohort = waves.index[waves == 3]
     assert len(cohort) == 217
-    first = residents[residents["year"] == 2016]
+    first = first[first["responded"]]
     stays = first["person_id"].isin(cohort)
-    degree = first["qualification"] == "degree"
-    assert degree[stays].mean() > degree[~stays].mean()
-    items = first[[f"swemwbs_{i}" for i in range(1, 8)]]
+    assert (first["qualification"] == "degree")[stays].mean() > (first["qualification"] == "degree")[~stays].mean()
+    assert first.loc[stays, "swemwbs"].mean() > first.loc[~stays, "swemwbs"].mean() + 0.5
+    items = first[list(ITEMS)]
     missing = items.isna().any(axis=1)
     assert missing.any()
     assert (first["swemwbs"].isna() == missing).all()
-    whole = first[~missing]
-    total = items[~missing].sum(axis=1).astype(int)
-    assert whole["swemwbs"].tolist() == [synthetic_residents.METRIC[s - 7] for s in total]
+    assert first.loc[~missing, "swemwbs"].tolist() == score(items[~missing].to_numpy(dtype=float)).tolist()
+    never = residents.groupby("person_id")["responded"].transform("sum") == 0
+    assert residents.loc[never, ["age", "sex", "qualification"]].isna().all(axis=None)
+    assert residents.loc[never, "role"].notna().all()
 
 
-def test_members_change_as_published_over_many_draws(tier: Tier) -> None:
+def test_members_change_as_stated_were_all_seen(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_seen(rng: np.random.Generator, score: np.ndarray, *_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        every = np.ones((len(score), 3), dtype=bool)
+        return every, every
+
+    monkeypatch.setattr(synthetic_residents, "_responses", all_seen)
     rng = np.random.default_rng(1)
-    draws = pd.concat([synthetic_residents.residents(rng, tier.table("programme")).assign(draw=i) for i in range(60)])
-    seen = draws.groupby(["draw", "person_id"])["year"].transform("size") == 3
-    wide = draws[seen].pivot_table(index=["draw", "person_id"], columns="year", values="swemwbs")
-    who = draws[seen & (draws["year"] == 2016)].set_index(["draw", "person_id"])
-    early, late = wide[2018] - wide[2016], wide[2020] - wide[2016]
-    assert early.mean() == pytest.approx(1.46, abs=0.25)
-    assert late.mean() == pytest.approx(0.06, abs=0.20)
-    assert early[who["sex"] == "male"].mean() == pytest.approx(2.41, abs=0.35)
-    assert early[who["qualification"] == "degree"].mean() == pytest.approx(1.99, abs=0.35)
-    assert early[who["qualification"] == "none"].mean() == pytest.approx(0.0, abs=0.35)
+    draws = pd.concat([synthetic_residents.residents(rng, tier.table("programme")).assign(draw=i) for i in range(25)])
+    wide = draws.pivot_table(index=["draw", "person_id"], columns="year", values="swemwbs")
+    who = draws[draws["year"] == 2016].set_index(["draw", "person_id"]).reindex(wide.index)
+    truth = synthetic_residents.truth()
+    for row in truth[truth["quantity"] == "change"].itertuples():
+        of = np.ones(len(who), dtype=bool) if row.subgroup == "all" else (who[row.subgroup] == row.level).to_numpy()
+        change = (wide[row.year] - wide[2016])[of].dropna()
+        assert change.mean() == pytest.approx(row.value, abs=4 * change.std() / len(change) ** 0.5)
+    # the mean over qualifications and over sexes is the overall change, as published
+    by = synthetic_residents.changes()["qualification"]
+    assert sum(by[q] * share for q, share in synthetic_residents.QUALIFIED.items()) == pytest.approx(1.46)
 
 
 def test_costs_add_up_to_the_endowment_and_rise_late(tier: Tier) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biglocal.data import swemwbs
 from biglocal.data.tables import TABLES, check
 from biglocal.model import DataError
 
@@ -76,7 +77,8 @@ class Tier:
             raise DataError(f"tier {self.name}: no table {name} (it has {known}). {self.lacks.get(name, '')}".rstrip())
         if name not in self._kept:
             frame = self._reader(name, self.request, self.table)
-            self._kept[name] = check(name, frame, f"{self.name} tier")
+            frame = check(name, frame, f"{self.name} tier")
+            self._kept[name] = swemwbs.scored(frame, f"{self.name} tier") if name == "residents" else frame
         return self._kept[name]
 
 

@@ -52,6 +52,7 @@ ABSENT = {
     "residents": "the survey of partnership members is not public: ask the study's authors, and use the tier secure",
     "costs": "spending by area and year is not public: ask Local Trust, and use the tier secure",
     "truth": "the true effect is known only where data were made: the tier synthetic has it",
+    "residents_truth": "the true change is known only where data were made: the tier synthetic has it",
     "earlier_funding": "earlier lottery funding by district is not read yet: the tier synthetic has it",
     "other_programme": "a list of LSOAs in other funded programmes (CSV with lsoa11, programme) is yours to bring",
     "progress": "how fast an area progressed is not public: ask the study's authors, and use the tier secure",

@@ -29,7 +29,7 @@ def banner(request: Request) -> str:
     Only data that were made have a known truth, and no LSOA of England has a code from E019 on.
     """
     have = _files(request)
-    if "truth" in have:
+    if have.keys() & {"truth", "residents_truth"}:
         return "SYNTHETIC"
     if "areas" not in have:
         return ""
@@ -71,7 +71,7 @@ def lacks(request: Request) -> dict[str, str]:
     return {
         t: f"put {t}.parquet or {t}.csv into the folder; `biglocal dictionary` prints its columns"
         for t in TABLES
-        if t not in have and t != "truth"  # nobody knows it of real data
+        if t not in have and t not in ("truth", "residents_truth")  # nobody knows it of real data
     }
 
 

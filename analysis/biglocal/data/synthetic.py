@@ -32,7 +32,7 @@ def banner(request: Request) -> str:  # noqa: ARG001 (the same for every tier)
 def digests(request: Request) -> dict[str, str]:
     """SHA-256 of what each table is made from: its name, the seed, the source of these modules and of the contract."""
     here = Path(__file__).parent
-    sources = [*sorted(here.glob("synthetic*.py")), here / "crime.py", here / "tables.py"]
+    sources = [*sorted(here.glob("synthetic*.py")), here / "crime.py", here / "swemwbs.py", here / "tables.py"]
     made = hashlib.sha256()
     for path in sources:
         made.update(path.name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
@@ -79,6 +79,8 @@ def read(name: str, request: Request, done: Callable[[str], pd.DataFrame]) -> pd
         return synthetic_survey.survey(rng, done("areas"), done("programme"), done("truth"))
     if name == "residents":
         return synthetic_residents.residents(rng, done("programme"))
+    if name == "residents_truth":
+        return synthetic_residents.truth()
     if name == "costs":
         return synthetic_places.costs(rng, done("programme"))
     raise DataError(f"tier synthetic: no table {name}; it has {', '.join(TABLES)}.")

@@ -51,6 +51,7 @@ REGIONS = (
 CRIMES = ("burglary", "antisocial_behaviour", "criminal_damage", "violence")
 WAVES = (2016, 2018, 2020)
 QUALIFICATIONS = ("none", "below_degree", "degree")
+ROLES = ("officer", "member")
 
 
 def _lsoa(doc: str = "Lower layer super output area, 2011 code") -> Column:
@@ -190,23 +191,36 @@ TABLES: dict[str, Table] = {
         },
     ),
     "residents": Table(
-        "One row a partnership member and wave of the residents' survey.",
+        "One row a partnership member and wave of the residents' survey in which the member was approached; answers "
+        "are blank where there was no response.",
         ("person_id", "year"),
         {
             "person_id": Column("integer", "Partnership member", low=0),
             "year": Column("integer", "Wave", low=WAVES[0], high=WAVES[-1]),
             "area_id": Column("category", "Big Local area"),
-            **{f"swemwbs_{i}": _likert(f"SWEMWBS item {i}") for i in range(1, 8)},
+            "responded": Column("flag", "Answered in this wave"),
+            "role": Column(
+                "category", "Role in the partnership (officer: chair, secretary, treasurer)", allowed=ROLES, blank=True
+            ),
+            **{
+                f"swemwbs_{i}": _likert(f"SWEMWBS item {i}, 1 none of the time to 5 all of the time")
+                for i in range(1, 8)
+            },
             "swemwbs": Column(
-                "number", "SWEMWBS, metric score after conversion", unit="points (7-35)", low=7, high=35, blank=True
+                "number",
+                "SWEMWBS, metric score after conversion; made from the items where there are any",
+                unit="points (7-35)",
+                low=7,
+                high=35,
+                blank=True,
             ),
             "general_health": _likert("Self-rated general health, 5 is very good"),
             "individual_control": _likert("Can influence decisions, individually"),
             "collective_control": _likert("Can influence decisions, together"),
             "help_each_other": _likert("People in the area help each other"),
             "belonging": _likert("Feels belonging to the area"),
-            "age": Column("integer", "Age", unit="years", low=16, high=110),
-            "sex": Column("category", "Sex", allowed=("female", "male")),
+            "age": Column("integer", "Age", unit="years", low=16, high=110, blank=True),
+            "sex": Column("category", "Sex", allowed=("female", "male"), blank=True),
             "qualification": Column("category", "Highest qualification", allowed=QUALIFICATIONS, blank=True),
         },
     ),
@@ -230,6 +244,22 @@ TABLES: dict[str, Table] = {
             "progress": Column("category", "Speed of progress of the area", allowed=("fast", "middle", "slow")),
             "year": Column("integer", "Calendar year", low=FIRST_YEAR, high=LAST_YEAR),
             "effect": Column("number", "Effect on a treated row, in the outcome's unit"),
+        },
+    ),
+    "residents_truth": Table(
+        "What is true of the members of a residents' survey that was made: of all whom its first wave reached, "
+        "whoever answered later.",
+        ("outcome", "quantity", "subgroup", "level", "year"),
+        {
+            "outcome": Column("text", "Outcome, by its column in residents"),
+            "at_least": Column("number", "Value from which on the share is meant, if it is a share", blank=True),
+            "quantity": Column(
+                "text", "`change` since the first wave, or the exposure (columns joined by +, their mean)"
+            ),
+            "subgroup": Column("text", "Column that makes the groups, or `all`"),
+            "level": Column("text", "Value of that column, or `all`"),
+            "year": Column("integer", "Wave of the change; the first wave for associations", low=2016, high=2020),
+            "value": Column("number", "Change, or difference for one step of the exposure; log odds ratio for a share"),
         },
     ),
 }
