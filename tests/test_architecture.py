@@ -43,7 +43,18 @@ def test_imports_point_one_way(name: str) -> None:
                 assert rank(target) <= rank(name), f"{name} imports {target}"
 
 
-HEAVY = {"numpy", "pandas", "scipy", "matplotlib", "pyfixest", "statsmodels", "linearmodels", "pyarrow", "typst"}
+HEAVY = {
+    "numpy",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "pyfixest",
+    "statsmodels",
+    "linearmodels",
+    "pyarrow",
+    "typst",
+    "duckdb",
+}
 
 
 @pytest.mark.parametrize("command", [["--help"], ["plan"], ["dictionary"], ["verify", "--help"]])

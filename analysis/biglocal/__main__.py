@@ -122,6 +122,30 @@ def dictionary() -> None:
     typer.echo(text())
 
 
+@app.command()
+def crime(
+    data: Annotated[Path, typer.Option(help="Folder with the open tier's files, police archives among them.")],
+    outputs: Outputs = None,
+    study: StudyFile = None,
+) -> None:
+    """Street-level police data as counts and rates of every category by LSOA and year, and what is missing of them."""
+    from biglocal import results, run
+    from biglocal.data import open as open_tier
+    from biglocal.study import PATH
+    from biglocal.study import load as load_study
+
+    frame, covered, notes = open_tier.street_level(data, load_study(study or PATH).policy.min_months)
+    out = (outputs or run.OUTPUTS) / "open"
+    out.mkdir(parents=True, exist_ok=True)
+    half = out / "crime.parquet.part"
+    frame.to_parquet(half, index=False)
+    half.replace(out / "crime.parquet")
+    results.write_text(out / "crime_coverage.csv", covered.to_csv(index=False, lineterminator="\n"))
+    for note in notes:
+        typer.echo(note)
+    typer.echo(f"{_short(out / 'crime.parquet')}: {len(frame):,} LSOA-years; {_short(out / 'crime_coverage.csv')}")
+
+
 def _draws(value: str) -> None:
     if value not in ("quick", "full"):
         raise BiglocalError(f"--draws {value}: there are quick and full.")

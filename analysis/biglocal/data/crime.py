@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def add_rates(panel: pd.DataFrame, areas: pd.DataFrame) -> pd.DataFrame:
-    """Copy of `panel` with `<crime>_rate` and `<crime>_z` for each of `CRIMES`, aligned with its rows.
+def add_rates(panel: pd.DataFrame, areas: pd.DataFrame, crimes: tuple[str, ...] = CRIMES) -> pd.DataFrame:
+    """Copy of `panel` with `<crime>_rate` and `<crime>_z` for each of `crimes`, aligned with its rows.
 
     `panel` (one row an LSOA and year) has lsoa11, year and the counts, which may be blank; `areas` has
     lsoa11 and population (persons). The rate is crimes per 1,000 residents and year. The score is
@@ -26,7 +26,7 @@ def add_rates(panel: pd.DataFrame, areas: pd.DataFrame) -> pd.DataFrame:
     population = areas.set_index("lsoa11")["population"].reindex(panel["lsoa11"]).to_numpy(dtype=float, na_value=np.nan)
     year, years = pd.factorize(panel["year"].to_numpy(dtype=int))
     out = panel.copy()
-    for crime in CRIMES:
+    for crime in crimes:
         rate = panel[crime].to_numpy(dtype=float, na_value=np.nan) / population * 1000.0
         seen = np.isfinite(rate)
         n = np.bincount(year[seen], minlength=len(years)).astype(float)

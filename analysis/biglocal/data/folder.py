@@ -53,6 +53,8 @@ ROLES: dict[str, tuple[tuple[str, ...], str]] = {
     "programmes": (("lsoa11", "programme"), "a list of LSOAs in other funded programmes"),
     "treated": (("lsoa11", "area_id", "wave"), "a list of treated LSOAs"),
 }
+# A month of the largest force has some 30 MB, and text of this kind packs five to one: far beyond is a zip bomb
+LARGEST, SMALL, TIGHTEST = 4 << 30, 64 << 20, 100
 MANY = ("samhi", "treated")  # several files may play these roles; their readers choose
 
 
@@ -113,7 +115,7 @@ def folder(root: Path) -> Folder:
 @lru_cache(maxsize=8)
 def _folder(root: Path, files: tuple[tuple[Path, int, int], ...]) -> Folder:
     roles: dict[str, list[Found]] = {}
-    months: dict[tuple[str, str], Street] = {}
+    months: dict[tuple[str, str], list[Street]] = {}
     notes: list[str] = []
     for path, _, _ in files:
         name = path.relative_to(root).as_posix()
@@ -130,7 +132,30 @@ def _folder(root: Path, files: tuple[tuple[Path, int, int], ...]) -> Folder:
                     f"Keep one of them in the folder."
                 )
             notes.append(f"{', '.join(f.name for f in found[1:])}: same content as {found[0].name}, read once.")
-    return Folder(root, {r: tuple(f) for r, f in roles.items()}, tuple(months[k] for k in sorted(months)), tuple(notes))
+    street = _once(months, notes)
+    return Folder(root, {r: tuple(f) for r, f in roles.items()}, street, tuple(notes))
+
+
+def _once(months: dict[tuple[str, str], list[Street]], notes: list[str]) -> tuple[Street, ...]:
+    """Each month and force once, from the archive that goes on longest: it holds the publisher's revisions."""
+
+    def archive(one: Street) -> str:
+        return one.path.as_posix() if one.member else one.path.parent.parent.as_posix()
+
+    until: dict[str, str] = {}
+    for held in months.values():
+        for one in held:
+            until[archive(one)] = max(until.get(archive(one), ""), one.month)
+    chosen = []
+    for _, held in sorted(months.items()):
+        *others, best = sorted(held, key=lambda one: (until[archive(one)], one.name))
+        notes += [
+            f"{other.name}: {other.force} {other.month} stands in {best.name} too; "
+            f"it is read once, from the later archive."
+            for other in others
+        ]
+        chosen.append(best)
+    return tuple(chosen)
 
 
 def _place(
@@ -139,17 +164,14 @@ def _place(
     member: str,
     name: str,
     roles: dict[str, list[Found]],
-    months: dict[tuple[str, str], Street],
+    months: dict[tuple[str, str], list[Street]],
     notes: list[str],
 ) -> None:
     """Put one file where it belongs: a month of street-level crime, one or more roles, or the notes."""
     inside = member or path.relative_to(root).as_posix()
     if street := STREET.search(inside):
         month, force = f"{street[1]}-{street[2]}", street[3]
-        if (month, force) in months:
-            other = months[month, force].name
-            notes.append(f"{name}: {force} {month} stands in {other} too; it is read once, from the later archive.")
-        months[month, force] = Street(path, member, name, month, force)  # later archives hold the publisher's revisions
+        months.setdefault((month, force), []).append(Street(path, member, name, month, force))
         return
     if POLICE_OTHER.search(inside):
         return
@@ -167,9 +189,16 @@ def _members(path: Path, name: str) -> list[str]:
     """Names of the files of a zip that could be read."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
+            entries = archive.infolist()
     except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise _broken(name, error) from error
+        raise broken(name, error) from error
+    members = [entry.filename for entry in entries]
+    for entry in entries:  # the unpacker stops at the size stated here, so what is stated can be held against limits
+        if entry.file_size > LARGEST or entry.file_size > max(SMALL, TIGHTEST * entry.compress_size):
+            raise DataError(
+                f"{name}: entry {entry.filename!r} would unpack to {entry.file_size:,} bytes from "
+                f"{entry.compress_size:,}. No publisher's file is like that: do not use it, download it again."
+            )
     for member in members:
         parts = PurePosixPath(member.replace("\\", "/")).parts
         if ".." in parts or member.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", member):
@@ -192,10 +221,11 @@ def content(path: Path, member: str = "", name: str = "") -> bytes:
                 return stream.read()
         return path.read_bytes()
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise _broken(name or path.name, error) from error
+        raise broken(name or path.name, error) from error
 
 
-def _broken(name: str, error: BaseException) -> DataError:
+def broken(name: str, error: BaseException) -> DataError:
+    """The error for a file that is cut, damaged or packed in a way that cannot be read."""
     return DataError(f"{name}: cannot be read to its end ({error}). The file is cut or damaged: download it again.")
 
 
@@ -208,7 +238,7 @@ def _header(path: Path, member: str, name: str) -> tuple[str, ...]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             return _names(stream)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise _broken(name, error) from error
+        raise broken(name, error) from error
 
 
 def _names(lines: Iterable[bytes]) -> tuple[str, ...]:

@@ -159,6 +159,27 @@ def read_areas(data: Path) -> pd.DataFrame:
     return _areas(_required(folder.folder(data)))[0]
 
 
+def street_level(data: Path, min_months: int) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Every crime series by LSOA and year with rates, what each force's files cover, and notes; no list is needed.
+
+    The first frame has lsoa11, year, months, the series of `police.NAMES` in crimes, and `<series>_rate` in crimes
+    per 1,000 residents and year; the second is `police.coverage`. Raises `DataError` as the tier does, and where
+    the folder has no street-level file.
+    """
+    import re
+
+    at = _required(folder.folder(data))
+    if not at.street:
+        raise DataError(
+            f"--data: no street-level police files (YYYY-MM-<force>-street.csv, in archives or unpacked). {SOURCES}."
+        )
+    areas, _ = _areas(at)
+    frame, said = police.read(at.street, areas, min_months)
+    rated = crime.add_rates(frame, areas, police.NAMES)
+    again = [note for note in at.notes if re.search("-street.csv", note)]
+    return rated[[c for c in rated.columns if not c.endswith("_z")]], police.coverage(at.street), [*again, *said]
+
+
 def _data(request: Request) -> Folder:
     if request.data is None:
         raise DataError("tier open needs --data DIR, the folder that holds its files (see data-raw/README.md).")
@@ -197,7 +218,7 @@ def _join(parts: list[str]) -> str:
 def _code() -> str:
     """Digest of the code that reads the tier: another reader is other data."""
     here = Path(__file__).parent
-    names = ("open", "folder", "geography", "samhi", "police", "treated", "crime")
+    names = ("open", "folder", "geography", "samhi", "street", "police", "treated", "crime")
     return _join([f"{n} {hashlib.sha256((here / f'{n}.py').read_bytes()).hexdigest()}" for n in names])
 
 
@@ -444,6 +465,6 @@ def _panel(request: Request, areas: pd.DataFrame) -> tuple[pd.DataFrame, list[st
         panel[column] = np.full(len(known) * len(years), np.nan)
     for part in parts:
         row = place[part["lsoa11"]].to_numpy() * len(years) + np.searchsorted(years, part["year"].to_numpy())
-        for column in part.columns.difference(["lsoa11", "year"]):
+        for column in part.columns.intersection(list(panel)).difference(["lsoa11", "year"]):
             panel[column][row] = part[column].to_numpy(dtype=float)
     return crime.add_rates(pd.DataFrame(panel), areas), said

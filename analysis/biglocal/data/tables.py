@@ -138,7 +138,8 @@ TABLES: dict[str, Table] = {
                 blank=True,
             ),
             **{
-                name: Column("integer", f"Recorded {name.replace('_', ' ')}", unit="crimes", low=0, blank=True)
+                # a number, not an integer: a 2021 LSOA made of several of 2011 divides its crimes among them
+                name: Column("number", f"Recorded {name.replace('_', ' ')}", unit="crimes", low=0, blank=True)
                 for name in CRIMES
             },
             **{
