@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from biglocal.estimators import CONVENTION, correction
-from biglocal.estimators._fixest import wald
+from biglocal.estimators._design import wald
 from biglocal.estimators._waves import Of, coefficients, matrix, model, people, ratios, terms
 from biglocal.estimators._within import cluster_sums, codes, refuse_collinear, sums
 from biglocal.model import Fit, Inapplicable, Sample

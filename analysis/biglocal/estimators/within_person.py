@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from biglocal.estimators import CONVENTION, correction, counted
-from biglocal.estimators._fixest import wald
+from biglocal.estimators._design import wald
 from biglocal.estimators._waves import Of, coefficients, matrix, model, people, terms
 from biglocal.estimators._within import checked, codes, least_squares, sandwich
 from biglocal.model import Fit, Inapplicable, Sample
