@@ -63,6 +63,13 @@ def verify(session: nox.Session) -> None:
 
 
 @nox.session
+def data(session: nox.Session) -> None:
+    """Fetch the open data into data-raw/open, or say how to get it: `nox -s data -- --help`."""
+    _install(session, "run")
+    session.run("biglocal", "data", *session.posargs)
+
+
+@nox.session
 def placebo(session: nox.Session) -> None:
     """200 placebo lists: how often the design rejects where nothing happened; options as for reproduce."""
     _install(session, "run")

@@ -32,6 +32,25 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda n: bar.advance(task, n)
 
 
+@contextmanager
+def _downloads() -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
+    """A bar a file with bytes, speed and time left, on the error stream, where somebody watches a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+
+        def start(name: str) -> Callable[[int, int | None], None]:
+            task = bar.add_task(name, total=None)
+            return lambda done, total: bar.update(task, completed=done, total=total)
+
+        yield start
+
+
 Outputs = Annotated[Path | None, typer.Option(help="Folder for the outputs (default: outputs/ of the project).")]
 Draws = Annotated[str, typer.Option(help="Resampling draws: quick or full.")]
 StudyFile = Annotated[Path | None, typer.Option("--study", help="Another study file than analysis/study.toml.")]
@@ -100,6 +119,43 @@ def verify(
         typer.echo(f"reference written: {_short(expected)}")
         return
     typer.echo(provenance.verify(out, expected, plan))
+
+
+@app.command()
+def data(
+    into: Annotated[Path | None, typer.Option(help="Folder for the files (default: data-raw/open).")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A source of data-raw/sources.toml; repeatable.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be done; no server is asked.")] = False,
+    given: Annotated[
+        Path | None, typer.Option("--from", help="Folder of files already downloaded: copy them, fetch nothing.")
+    ] = None,
+    statement: Annotated[bool, typer.Option(help="Write the dataset list of data-raw/README.md anew instead.")] = False,
+) -> None:
+    """Bring the open data: fetch what is absent, say how to get the rest. Exit 1 if a file could not be fetched."""
+    from biglocal.data import fetch, sources
+
+    listed = sources.read()
+    if statement:
+        sources.README.write_text(
+            sources.insert(sources.README.read_text(encoding="utf-8"), listed), encoding="utf-8", newline="\n"
+        )
+        typer.echo(f"written: {_short(sources.README)}")
+        return
+    folder, states = into or fetch.INTO, []
+    try:
+        with _downloads() as progress:
+            chosen = sources.chosen(listed, only or ())
+            for report in fetch.fetch(chosen, folder, given=given, dry_run=dry_run, progress=progress):
+                states.append(report.state)
+                typer.echo(f"{report.source}: {report.state}: {report.said}")
+                for step in report.steps:
+                    typer.echo(f"    {step}")
+    except KeyboardInterrupt:
+        _say("stopped; run the same line again and it goes on where it stopped")
+        raise typer.Exit(130) from None
+    typer.echo(", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states)), err=True)
+    if "failed" in states:
+        raise typer.Exit(1)
 
 
 @app.command()

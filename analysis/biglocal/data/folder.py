@@ -158,6 +158,20 @@ def _once(months: dict[tuple[str, str], list[Street]], notes: list[str]) -> tupl
     return tuple(chosen)
 
 
+def played(path: Path) -> tuple[set[str], tuple[str, ...]]:
+    """The roles that one file plays (`police` for street-level crime), and the columns of what was not recognised.
+
+    Raises `DataError` for a damaged file.
+    """
+    roles: dict[str, list[Found]] = {}
+    months: dict[tuple[str, str], Street] = {}
+    members = _members(path, path.name) if path.suffix.lower() == ".zip" else [""]
+    for member in members:
+        _place(path.parent, path, member, path.name, roles, months, [])
+    strange = _header(path, members[0], path.name) if members and not roles and not months else ()
+    return {*roles, *(("police",) if months else ())}, strange
+
+
 def _place(
     root: Path,
     path: Path,
