@@ -164,7 +164,7 @@ def played(path: Path) -> tuple[set[str], tuple[str, ...]]:
     Raises `DataError` for a damaged file.
     """
     roles: dict[str, list[Found]] = {}
-    months: dict[tuple[str, str], Street] = {}
+    months: dict[tuple[str, str], list[Street]] = {}
     members = _members(path, path.name) if path.suffix.lower() == ".zip" else [""]
     for member in members:
         _place(path.parent, path, member, path.name, roles, months, [])
