@@ -36,3 +36,15 @@ def small_tier(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table[table["lsoa11"].isin(here)].to_parquet(folder / f"{name}.parquet")
     tier.table("truth").to_csv(folder / "truth.csv", index=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def reproduced(small_tier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whole run on the small tier; tests that change it copy it first."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    from biglocal import run
+
+    done = run.reproduce("secure", data=small_tier, outputs=outputs)
+    assert done.estimated > 90
+    assert done.reused == 0
+    return outputs

@@ -84,9 +84,9 @@ def test_compare_says_which_cell_and_by_how_much() -> None:
     assert provenance.compare([ROW], [ROW], TOLERANCE, 0.05) == ()
     assert provenance.compare([replace(ROW, estimate=-0.5 + 1e-5)], [ROW], TOLERANCE, 0.05) == ()
     (one,) = provenance.compare([replace(ROW, estimate=-0.3)], [ROW], TOLERANCE, 0.05)
-    assert one == "effects/a att: estimate is -0.3, reference -0.5, 1 standard errors apart"
+    assert one == "effects/a#att: estimate is -0.3, reference -0.5, 1 standard errors apart"
     (two,) = provenance.compare([replace(ROW, n_obs=999)], [ROW], TOLERANCE, 0.05)
-    assert two == "effects/a att: n_obs is 999, reference 1000"
+    assert two == "effects/a#att: n_obs is 999, reference 1000"
     (three,) = provenance.compare([], [ROW], TOLERANCE, 0.05)
     assert "missing from the outputs" in three
     (four,) = provenance.compare([replace(ROW, status="inapplicable")], [ROW], TOLERANCE, 0.05)

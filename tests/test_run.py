@@ -20,16 +20,6 @@ from biglocal.__main__ import main
 from biglocal.study import MANUSCRIPT, PATH, ROOT
 
 
-@pytest.fixture(scope="session")
-def reproduced(small_tier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One whole run on the small tier; tests that change it copy it first."""
-    outputs = tmp_path_factory.mktemp("outputs")
-    done = run.reproduce("secure", data=small_tier, outputs=outputs)
-    assert done.estimated > 90
-    assert done.reused == 0
-    return outputs
-
-
 @pytest.fixture
 def outputs(reproduced: Path, tmp_path: Path) -> Path:
     return shutil.copytree(reproduced, tmp_path / "outputs")
@@ -383,7 +373,7 @@ def test_verify(
     capsys.readouterr()
     assert verified(outputs, expected, monkeypatch) == 1
     said = capsys.readouterr().err
-    assert f"{rows[i].analysis} att: estimate is" in said
+    assert f"{rows[i].key}: estimate is" in said
     assert "1 standard errors apart" in said
     results.write_text(path, results.dumps(rows))
     (outputs / "secure" / "tables" / "balance.csv").write_text("altered")

@@ -202,6 +202,34 @@ def crime(
     typer.echo(f"{_short(out / 'crime.parquet')}: {len(frame):,} LSOA-years; {_short(out / 'crime_coverage.csv')}")
 
 
+@app.command(context_settings={"ignore_unknown_options": True})  # -0.104 is a number
+def trace(
+    what: Annotated[str, typer.Argument(help="An exhibit, an analysis or row, or a number as printed.")],
+    tier: Annotated[str, typer.Argument(help="synthetic, open or secure.")] = "synthetic",
+    outputs: Outputs = None,
+    study: StudyFile = None,
+) -> None:
+    """Where a number comes from: row, settings, function and line, seed, data files and their hashes."""
+    from biglocal import run
+    from biglocal.study import PATH
+    from biglocal.study import load as load_study
+    from biglocal.trace import trace as told
+
+    typer.echo(told((outputs or run.OUTPUTS) / tier, what, load_study(study or PATH), study or PATH))
+
+
+@app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(help="Outputs of one run, say outputs/synthetic.")],
+    second: Annotated[Path, typer.Argument(help="Outputs of another.")],
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Level at which significance is judged.")] = 0.05,
+) -> None:
+    """What moved between two runs, by how many standard errors, and why: data, code, study, lock or seed."""
+    from biglocal.diff import diff as told
+
+    typer.echo(told(first, second, alpha))
+
+
 def _draws(value: str) -> None:
     if value not in ("quick", "full"):
         raise BiglocalError(f"--draws {value}: there are quick and full.")

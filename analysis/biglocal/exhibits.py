@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
-    from biglocal.tabulate import Block
+    from biglocal.tabulate import Block, Table
 
 PUBLISHED = ROOT / "data-raw" / "published.toml"
 
@@ -171,7 +171,21 @@ class Report(Press):
         """The exhibit, made once."""
         if name not in self._blocks:
             self._blocks[name] = tabulate.block(self, self.templates[name])
+            if table := self._blocks[name].table:
+                self._record_cells(table, self.templates[name].file)
         return self._blocks[name]
+
+    def _record_cells(self, table: Table, file: str) -> None:
+        """Enter each number of a table that comes from a row."""
+        self._file, outer = file, self._file
+        at = table.caption.split(". ", 1)[0]
+        for i, line in enumerate(table.lines, start=1):
+            for cell, head in zip(line.cells, table.heads, strict=False):
+                if cell.row and any(isinstance(v, int | float) for v in cell.raw):
+                    raw = cell.raw[0] if len(cell.raw) == 1 else list(cell.raw)
+                    where = f"{at}, {line.cells[0].text}, {head.text}"
+                    self.record(f"{table.id}.{i}.{head.text}", cell.text, raw, where, cell.row)
+        self._file = outer
 
 
 def _count(templates: Iterable[Template]) -> dict[tuple[str, str], int]:

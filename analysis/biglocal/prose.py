@@ -69,7 +69,7 @@ class Said:
     def _say(self, column: str, text: str, *raw: object) -> str:
         row = self._row()
         self._press.record(
-            _name(self._press.study, row, column), text, raw[0] if len(raw) == 1 else list(raw), row.analysis
+            _name(self._press.study, row, column), text, raw[0] if len(raw) == 1 else list(raw), row.analysis, row
         )
         return text
 
@@ -209,15 +209,18 @@ class Press:
         self.before: Path | None = None  # the figures of an earlier run, where they may be taken as they are
         self._published: dict[str, Any] | None = None
         self._cited: set[str] = set()
+        self._file = ""  # the template being rendered: where a number is printed
         self._environments: dict[str, jinja2.Environment] = {}
         facts = manuscript / "facts.toml"
         self.facts = toml(facts) if facts.exists() else {}
 
     # numbers
 
-    def record(self, name: str, text: str, raw: object, source: str) -> None:
+    def record(self, name: str, text: str, raw: object, source: str, row: Row | None = None) -> None:
         """Enter a printed number. A name that already stands for another number takes the analysis into its name."""
-        entry = {"text": text, "raw": raw, "source": source}
+        entry = {"text": text, "raw": raw, "source": source, "template": self._file}
+        if row:
+            entry["row"] = row.key
         if self.numbers.setdefault(name, entry)["raw"] != raw:
             self.numbers[f"{name} [{source}]"] = entry
 
@@ -281,6 +284,7 @@ class Press:
 
     def render(self, go: Callable[[], str], file: str) -> str:
         """Call `go`; whatever is wrong becomes a `StudyError` that names the template and its line."""
+        outer, self._file = self._file, file
         try:
             return go()
         except jinja2.TemplateSyntaxError as e:
@@ -299,6 +303,8 @@ class Press:
             said = StudyError(f"{file}: line {_line(e)}: {e.args[0] if e.args else e}")
             said.located = True  # type: ignore[attr-defined]  # the innermost template names the line
             raise said from None
+        finally:
+            self._file = outer
 
     def _environment(self, ending: str) -> jinja2.Environment:
         if ending not in self._environments:

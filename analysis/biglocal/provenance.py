@@ -10,6 +10,7 @@ import ast
 import json
 import math
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
@@ -45,6 +46,16 @@ def lock() -> str:
     """Digest of the lock file of the main job; of the installed versions where the lock is not at hand."""
     path = ROOT / "locks" / "run.txt"
     return digest(path.read_bytes()) if path.is_file() else digest(json.dumps(versions(), sort_keys=True))
+
+
+def locked() -> dict[str, str]:
+    """Library -> version, or versions where Pythons differ, as locks/run.txt pins them; none without it."""
+    path = ROOT / "locks" / "run.txt"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    out: dict[str, str] = {}
+    for name, pin in re.findall(r"^([\w.-]+)==([^ ;\\]+)", text, re.MULTILINE):
+        out[name] = f"{out[name]}, {pin}" if name in out else pin
+    return out
 
 
 @cache
@@ -100,12 +111,31 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str
 # --- the record of a run ----------------------------------------------------------------------------------
 
 
+def choices(study: Study) -> dict[str, str]:
+    """Each entry of study.toml by its place (`policy`, `comparisons.nearest`) -> digest; the seed apart."""
+    whole = asdict(study)
+    del whole["seed"]
+    entries: dict[str, Any] = {}
+    for section, content in whole.items():
+        named = section not in ("policy", "tolerance") and isinstance(content, dict)
+        entries |= {f"{section}.{k}": v for k, v in content.items()} if named else {section: content}
+    return {k: digest(json.dumps(v, sort_keys=True, default=str)) for k, v in sorted(entries.items())}
+
+
 def record(
-    run: Run, study_text: bytes, rows_text: str, draws: str, rendered_from: str, files: Sequence[Path], out: Path
+    run: Run,
+    study: Study,
+    inputs: dict[str, str],
+    rows_text: str,
+    draws: str,
+    rendered_from: str,
+    files: Sequence[Path],
+    out: Path,
 ) -> str:
     """provenance.json: what went in and what came out, by sha256. No clock, no path outside `out`.
 
-    `rendered_from` is '' while the report is not yet, or no longer, that of these rows.
+    `inputs`: file of the tier -> sha256. `rendered_from` is '' while the report is not yet, or no longer, that of
+    these rows.
     """
     return (
         json.dumps(
@@ -113,12 +143,15 @@ def record(
                 "tier": run.tier,
                 "banner": run.banner,
                 "draws": draws,
-                "study": digest(study_text),
+                "seed": study.seed,
+                "study": choices(study),
                 "lock": lock(),
+                "locked": locked(),
                 "code": {
                     str(p.relative_to(HERE).as_posix()): digest(p.read_bytes()) for p in sorted(HERE.rglob("*.py"))
                 },
                 "data": run.digests,
+                "files": inputs,
                 "notes": list(run.notes),
                 "lacks": run.lacks,
                 "versions": run.versions,
@@ -187,15 +220,11 @@ def compare(seen: Sequence[Row], expected: Sequence[Row], tolerance: Tolerance, 
     standard errors. Whatever the tolerance, an estimate may not change sign, nor a p-value cross `alpha`.
     """
 
-    def key(r: Row) -> tuple[str, str, str, str]:
-        return (r.analysis, r.level, r.term, "" if r.period is None else str(r.period))
-
-    ours, theirs = {key(r): r for r in seen}, {key(r): r for r in expected}
-    found = [f"{' '.join(filter(None, k))}: missing from the outputs" for k in sorted(theirs.keys() - ours.keys())]
-    found += [f"{' '.join(filter(None, k))}: not in the reference" for k in sorted(ours.keys() - theirs.keys())]
-    for k in sorted(ours.keys() & theirs.keys()):
-        a, b = ours[k], theirs[k]
-        name = " ".join(filter(None, k))
+    ours, theirs = {r.key: r for r in seen}, {r.key: r for r in expected}
+    found = [f"{name}: missing from the outputs" for name in sorted(theirs.keys() - ours.keys())]
+    found += [f"{name}: not in the reference" for name in sorted(ours.keys() - theirs.keys())]
+    for name in sorted(ours.keys() & theirs.keys()):
+        a, b = ours[name], theirs[name]
         for column in EXACT:
             x, y = getattr(a, column), getattr(b, column)
             if x != y:

@@ -74,6 +74,12 @@ class Row:
     df_num: int | None = None  # joint tests: the number of restrictions; `df` is then the denominator's
     n_treated_clusters: int | None = None  # Big Local areas behind the term
 
+    @property
+    def key(self) -> str:
+        """The row's name, unique in a table: `years/samhi/…/cluster#event_time@2`, `…#att:fast` with a level."""
+        at = "" if self.period is None else f"@{self.period}"
+        return f"{self.analysis}#{self.term}{at}" + (f":{self.level}" if self.level else "")
+
 
 COLUMNS = tuple(f.name for f in fields(Row))
 _KINDS = {f.name: str(f.type).split(" ")[0] for f in fields(Row)}

@@ -85,10 +85,8 @@ def reproduce(
     same = before.get("rendered_from") == key and reuse
 
     def record(rendered_from: str, files: Sequence[Path]) -> None:
-        study_text = study_path.read_bytes()
-        results.write_text(
-            out / "provenance.json", provenance.record(run, study_text, text, draws, rendered_from, files, out)
-        )
+        said = provenance.record(run, study, tier.files(), text, draws, rendered_from, files, out)
+        results.write_text(out / "provenance.json", said)
 
     if same:
         (out / JOURNAL).unlink(missing_ok=True)

@@ -63,11 +63,12 @@ PUBLISHED_VALUES = (
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a table shows at one place: text, the marks of its footnotes, and the numbers behind it."""
+    """What a table shows at one place: text, the marks of its footnotes, the numbers behind it, and their row."""
 
     text: str
     marks: str = ""
     raw: tuple[object, ...] = ("",)
+    row: Row | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +275,7 @@ def _table(press: Press, template: Template, rows: Sequence[Row]) -> Table:
         for f in line:
             new = "" if f.caution in told else f.caution
             told = told | {new}
-            cells.append(Cell(f.text, notes.mark((f.why, new)), f.raw))
+            cells.append(Cell(f.text, notes.mark((f.why, new)), f.raw, f.row))
         out.append(Line(tuple(cells)))
     heads = tuple(
         Head(press.line(c.head, template.file), _numeric(c), c.width or _width(c), c.value.endswith("interval"))
@@ -538,7 +539,8 @@ def _beside(press: Press, entry: Mapping[str, Any], at: str) -> dict[str, _Found
     if row.conf_low is None or row.conf_high is None:
         line["ours_interval"] = _Found("–", ("", ""))
     else:
-        line["ours_interval"] = _Found(interval(row.conf_low, row.conf_high, places), (row.conf_low, row.conf_high))
+        ends = (row.conf_low, row.conf_high)
+        line["ours_interval"] = _Found(interval(*ends, places), ends, row=row)
     line |= _truth_cells(press, wanted, row, places)
     low, high = entry.get("conf_low"), entry.get("conf_high")
     if low is None or high is None or not row.std_error:
@@ -560,7 +562,7 @@ def _truth_cells(press: Press, wanted: Mapping[str, Any], row: Row, places: int)
         return dict.fromkeys(("truth", "off", "covers"), _Found(NONE, ("",), why=reason))
     off, covers = held(row, truth.raw)
     return {
-        "truth": _Found(number(truth.raw.estimate, places), (truth.raw.estimate,)),
+        "truth": _Found(number(truth.raw.estimate, places), (truth.raw.estimate,), row=truth.raw),
         "off": _Found("–", ("",)) if off is None else _Found(number(off, 2), (off,)),
         "covers": _Found("–", ("",))
         if covers is None

@@ -4,12 +4,13 @@
     tier.digest("areas")                      # cheap: no table is read
     tier.table("areas")                       # read, held against the contract, kept
 
-A tier module (`synthetic`, `open`, `secure`) gives five functions of one `Request`:
+A tier module (`synthetic`, `open`, `secure`) gives these functions of one `Request`:
 `banner(request)` the word that stands on every page ("" for a real study),
 `digests(request)` table -> digest of what it is made from, for the tables the tier has, and
 `read(name, request, done)` the frame of one table, given `done(other)` for the checked others.
 `lacks(request)` says for the tables or columns it has not: what is missing and how to get it.
 `notes(request)` what was noticed while reading (duplicates dropped, files unused); reads what it needs.
+`files(request)` the publishers' files that tables are made from, with the digest of each.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Tier:
     lacks: dict[str, str]
     _reader: Callable[[str, Request, Callable[[str], pd.DataFrame]], pd.DataFrame]
     _notes: Callable[[Request], list[str]]
+    _files: Callable[[Request], dict[str, str]]
     _kept: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
@@ -61,6 +63,10 @@ class Tier:
     def notes(self) -> tuple[str, ...]:
         """What was noticed of the data, in words. May read them."""
         return tuple(self._notes(self.request))
+
+    def files(self) -> dict[str, str]:
+        """File below --data -> sha256, for each file that a table is made from; none where the tier is made."""
+        return self._files(self.request)
 
     def digest(self, name: str) -> str:
         """Digest of what table `name` is made from; '' for a table the tier lacks."""
@@ -107,8 +113,9 @@ def load(
     request = Request(tier, seed, data, treated, min_months)
     module = importlib.import_module(f"biglocal.data.{tier}")
     return Tier(
-        request, module.banner(request), module.digests(request), module.lacks(request), module.read, module.notes
-    )
+        request, module.banner(request), module.digests(request), module.lacks(request), module.read, module.notes,
+        module.files,
+    )  # fmt: skip
 
 
 REFERENCES = (
