@@ -151,7 +151,7 @@ def account(effect: Years, residents: float, spending: Years, terms: Assumptions
     per_point = _per_point(tuple(effect), residents, terms)
     cost = _costs(spending, terms)
     benefit = {y: effect[y] * per_point[y] for y in sorted(effect)}
-    unit_value = _value(terms)
+    unit_value = value_of_point(terms)
     weights = {y: per_point[y] / unit_value for y in per_point}  # discounted persons
     point_years = math.fsum(effect.values()) * residents * terms.share
     discounted = math.fsum(effect[y] * weights[y] for y in weights)
@@ -256,10 +256,10 @@ def simulate(
         for r in (value, share)
     )
     persons = _per_point(tuple(effect), residents, replace(terms, share=1.0))
-    level, spread = (math.fsum(x[y] * persons[y] for y in sorted(x)) / _value(terms) for x in (effect, error))
+    level, spread = (math.fsum(x[y] * persons[y] for y in sorted(x)) / value_of_point(terms) for x in (effect, error))
     of_one = (level + spread * z) * reached
     cost = math.fsum(_costs(spending, terms).values())
-    benefit = of_one * point * (_value(terms) / terms.value)
+    benefit = of_one * point * (value_of_point(terms) / terms.value)
     return Simulated(benefit - cost, benefit / cost, of_one, cost)
 
 
@@ -275,7 +275,7 @@ def _check(effect: Years, residents: float, spending: Years) -> None:
             raise DataError(f"cost-benefit: spending of {amount} in {year}. Give GBP, 0 or more.")
 
 
-def _value(terms: Assumptions) -> float:
+def value_of_point(terms: Assumptions) -> float:
     """The value of a point for a year in prices of the price year."""
     if terms.price_year is None or terms.value_prices is None or terms.price_year == terms.value_prices:
         return terms.value
@@ -284,7 +284,7 @@ def _value(terms: Assumptions) -> float:
 
 def _per_point(years: Sequence[int], residents: float, terms: Assumptions) -> dict[int, float]:
     """Year -> discounted GBP of an effect of one point in it."""
-    value, base = _value(terms), terms.base_year
+    value, base = value_of_point(terms), terms.base_year
     whole = residents * terms.share * value
     return {y: whole * (1.0 if base is None else discount_factor(y, terms.rate_benefit, base)) for y in sorted(years)}
 

@@ -173,7 +173,7 @@ def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: st
             conf_low=number(t.conf_low),
             conf_high=number(t.conf_high),
             conf_level=study.policy.conf_level if t.conf_low == t.conf_low and not hidden else None,
-            unit=outcome.unit if outcome else "",
+            unit=outcome.unit if outcome else "GBP" if analysis.part == "spending" else "",
             n_obs=counts[0],
             n_units=counts[1],
             n_treated=counts[2],

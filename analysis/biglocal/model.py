@@ -183,6 +183,62 @@ class Tolerance:
 
 
 @dataclass(frozen=True, slots=True)
+class Input:
+    """A number that the cost-benefit analysis takes as given: its value, source, and where it varies its range."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    name: str
+    label: str
+    value: float
+    unit: str
+    source: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One way to fill in what is not known: which effect, and inputs that differ from their value (`change`).
+
+    `effect`: the `average` after the start, the effects `by_year` of the event study, or the `known` one of made data.
+    `constant_prices`: false leaves each year's spending in pounds as they were paid.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    name: str
+    label: str
+    reason: str
+    effect: Literal["average", "by_year", "known"] = "average"
+    constant_prices: bool = True
+    change: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Equity:
+    """Weights by income: each level's income over the national median, and where that comes from."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    subgroup: str
+    income: dict[str, float]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class CostBenefit:
+    """What turns the effect on `outcome` into money; the first scenario is the main one. `deflator`: year -> level."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    outcome: str
+    comparison: str
+    draws: int
+    deflator: dict[int, float]
+    deflator_source: str
+    inputs: dict[str, Input]
+    scenarios: dict[str, Scenario]
+    equity: Equity
+
+
+@dataclass(frozen=True, slots=True)
 class Study:
     """The whole of study.toml, checked."""
 
@@ -199,6 +255,7 @@ class Study:
     estimators: dict[str, Estimation]
     analyses: tuple[Grid, ...]
     exhibits: tuple[str, ...]
+    cost_benefit: CostBenefit | None = None
 
 
 @dataclass(frozen=True, slots=True)

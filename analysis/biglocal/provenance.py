@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from biglocal import results
 from biglocal.model import Analysis, DataError, Run, Study, Tolerance, VerifyError
 from biglocal.results import Row, digest
-from biglocal.study import HERE, ROOT, tables
+from biglocal.study import HERE, MONEY, ROOT, sources, tables
 
 if TYPE_CHECKING:
     from biglocal.data.load import Tier
@@ -82,7 +82,14 @@ def _imports(file: str) -> tuple[str, ...]:
 
 
 def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str:
-    """Digest of one analysis: its settings, its data, its estimator's code, and the lock."""
+    """Digest of one analysis: its settings, its data, its estimator's code, and the lock.
+
+    One that is made of other rows depends on all that they depend on.
+    """
+    if analysis.part == MONEY:
+        upstream = [of_analysis(study, tier, a, draws) for a in sources(study)]
+        money = [analysis.id, asdict(study)["cost_benefit"], study.seed, upstream]
+        return digest(json.dumps(money, sort_keys=True), code("worth.py"), lock(), repr(versions()))
     used: dict[str, Any] = {
         "analysis": asdict(analysis),
         "policy": asdict(study.policy),

@@ -18,7 +18,7 @@ from biglocal.data import load as data_load
 from biglocal.data.load import Tier
 from biglocal.model import Analysis, DataError, Run, Study, StudyError
 from biglocal.results import COLUMNS, Row
-from biglocal.study import HERE, MANUSCRIPT, PATH, ROOT, expand, tables
+from biglocal.study import HERE, MANUSCRIPT, MONEY, PATH, ROOT, expand, sources, tables
 from biglocal.study import load as load_study
 
 OUTPUTS = ROOT / "outputs"
@@ -68,7 +68,7 @@ def reproduce(
     kept = _kept(out, digests, say)
     todo = [a for a in wanted if a.id not in kept]
     if todo:
-        kept |= _estimate(study, tier, todo, digests, out, count, jobs, progress, say)
+        kept |= _estimate(study, tier, todo, kept, digests, out, count, jobs, progress, say)
     from biglocal import estimate, exhibits
 
     fresh = [row for a in plan for row in kept.get(a.id, ())]
@@ -147,6 +147,8 @@ def choose(
                 f"`biglocal plan` prints the analyses."
             )
         ids |= found
+    if any(a.part == MONEY and a.id in ids for a in plan):
+        ids |= {a.id for a in sources(study)}
     return [a for a in plan if a.id in ids], frozenset(shown)
 
 
@@ -184,6 +186,7 @@ def _estimate(
     study: Study,
     tier: Tier,
     todo: Sequence[Analysis],
+    kept: dict[str, tuple[Row, ...]],
     digests: dict[str, str],
     out: Path,
     draws: int,
@@ -191,10 +194,10 @@ def _estimate(
     progress: Callable[[int], Any] | None,
     say: Say,
 ) -> dict[str, tuple[Row, ...]]:
-    """Draw, estimate and infer; journal each analysis as it comes."""
+    """Draw, estimate and infer, then value in money; journal each analysis as it comes. `kept`: rows that hold."""
     from threadpoolctl import threadpool_limits
 
-    from biglocal import estimate
+    from biglocal import estimate, worth
     from biglocal.sample import Draw
 
     draw = Draw(study, tier)
@@ -206,12 +209,21 @@ def _estimate(
             tier.table(table)
         data_load.check_references(tier, wanted)
         estimate.check_levels(draw, todo)
+        worth.check(study, tier)
         say(f"estimating {len(todo)} analyses")
         with _journal(out) as write, _bar(progress, sum(estimate.steps(study, a) for a in todo)) as advance:
-            for analysis, fit in estimate.estimate(draw, todo, draws, jobs, advance):
+            estimated = [a for a in todo if a.part != MONEY]
+            for analysis, fit in estimate.estimate(draw, estimated, draws, jobs, advance):
                 rows = tuple(estimate.rows(study, tier.name, analysis, fit, digests[analysis.id]))
                 found[analysis.id] = rows
                 write(rows)
+            # through text: rows kept from a file and rows just made must lead to the same last digit
+            made = [r for a in sources(study) for r in (kept | found).get(a.id, ())]
+            before = results.loads(results.dumps(made), "results.csv")
+            for analysis in (a for a in todo if a.part == MONEY):
+                found[analysis.id] = worth.rows(study, tier.name, analysis, before, digests[analysis.id])
+                advance(1)
+                write(found[analysis.id])
     return found
 
 

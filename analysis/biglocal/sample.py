@@ -57,6 +57,8 @@ class Draw:
         """
         if analysis.part == "programme":
             return self._programme()
+        if analysis.part == "spending":
+            return self._spending()
         if analysis.outcome not in self.study.outcomes:
             return self._cross_section(analysis)
         return self._over_time(analysis)
@@ -217,6 +219,24 @@ class Draw:
             }
         )
         return Sample(frame, "persons", levels=tuple(sorted(frame["level"].unique())))
+
+    def _spending(self) -> Sample:
+        if not self.tier.has("costs"):
+            raise Inapplicable(f"Spending: {self.tier.lacks.get('costs', SEE)}")
+        costs = self.tier.table("costs").sort_values(["year", "area_id", "item"], ignore_index=True)
+        area = costs["area_id"].astype(str).to_numpy()
+        frame = pd.DataFrame(
+            {
+                "y": costs["amount"].to_numpy(dtype=float),
+                "time": costs["year"].to_numpy(dtype=int),
+                "treated": 1,
+                "unit": area,
+                "cluster": area,
+                "weight": 1.0,
+                "level": "",
+            }
+        )
+        return Sample(frame, "GBP")
 
     def _cross_section(self, analysis: Analysis) -> Sample:
         cells, flow = self.matched(analysis.comparison)

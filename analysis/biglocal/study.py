@@ -10,7 +10,7 @@ import ast
 import difflib
 import itertools
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,20 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from biglocal.data.tables import COVARIATES, FIRST_YEAR, LAST_YEAR, TABLES
-from biglocal.model import Analysis, Comparison, Estimation, Grid, Outcome, Study, StudyError, Subgroup
+from biglocal.model import (
+    Analysis,
+    Comparison,
+    CostBenefit,
+    Equity,
+    Estimation,
+    Grid,
+    Input,
+    Outcome,
+    Scenario,
+    Study,
+    StudyError,
+    Subgroup,
+)
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -27,7 +40,13 @@ MANUSCRIPT = ROOT / "manuscript"
 NAMED = ("treatments", "outcomes", "subgroups", "comparisons", "estimators")
 PARTS = (
     "programme", "flow", "balance", "overlap", "quality", "trends", "effects", "truth", "years", "subgroups",
-    "rivals", "estimators", "sensitivity", "placebo", "robustness",
+    "rivals", "estimators", "sensitivity", "placebo", "robustness", "spending", "equity",
+)  # fmt: skip
+MONEY = "cost_benefit"  # the part whose rows are made of other rows
+MONEY_VIEWS = ("one_way", "two_way", "acceptability", "equity")
+INPUTS = (
+    "value", "value_prices", "price_year", "base_year", "rate_benefit", "rate_cost", "share", "last_year", "fade",
+    "cost_scale", "cost_last_year", "elasticity",
 )  # fmt: skip
 WITH_SETS = ("nearest", "optimal")  # methods whose sets have one treated unit each
 TABLE_OF = {"area": "programme", "lsoa": "areas", "person": "survey"}
@@ -61,8 +80,9 @@ def load(path: Path = PATH, manuscript: Path = MANUSCRIPT) -> Study:
         raise StudyError(f"{path.name}: no such file at {path}. Run from a clone of the project.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise StudyError(f"{path.name}: not valid TOML: {e}. Mend the line named.") from None
-    for kind in NAMED:
-        for name, entry in raw.get(kind, {}).items():
+    money = raw.get(MONEY, {})
+    for entries in (*(raw.get(k, {}) for k in NAMED), *(money.get(k, {}) for k in ("inputs", "scenarios"))):
+        for name, entry in entries.items():
             if isinstance(entry, dict):
                 entry["name"] = name
     try:
@@ -91,11 +111,45 @@ def expand(study: Study) -> tuple[Analysis, ...]:
                 names = (block.part, outcome, subgroup, comparison, estimator, treatment, inference)
                 key = "/".join(n for n in names if n and n != "none")
                 out[key] = Analysis(key, block.part, outcome, subgroup, comparison, estimator, inference, treatment)
+    if (money := study.cost_benefit) is not None:
+        for name in ("inputs", *(f"scenario/{s}" for s in money.scenarios), *MONEY_VIEWS):
+            key = f"{MONEY}/{name}"
+            fixed = ("all", money.comparison, MONEY, "none", study.main_treatment)
+            out[key] = Analysis(key, MONEY, money.outcome, *fixed)
     return tuple(out.values())
+
+
+def sources(study: Study) -> tuple[Analysis, ...]:
+    """The analyses whose rows the cost-benefit analysis is made of.
+
+    Raises `StudyError` naming the block of analyses that is missing.
+    """
+    money = study.cost_benefit
+    if money is None:
+        return ()
+    wanted = {
+        "effects": "all", "years": "all", "truth": "all", "equity": money.equity.subgroup, "programme": "all",
+        "spending": "all",
+    }  # fmt: skip
+    found: dict[str, Analysis] = {}
+    for a in expand(study):
+        about = ("", "") if a.part in ("programme", "spending") else (money.outcome, money.comparison)
+        same = (a.outcome, a.comparison) == about and a.treatment in ("", study.main_treatment)
+        if wanted.get(a.part) == a.subgroup and same and a.inference in ("none", "cluster"):
+            found[a.part] = a
+    for part, subgroup in wanted.items():
+        if part not in found:
+            raise StudyError(
+                f"cost_benefit: no analysis of part {part} for outcome {money.outcome}, comparison {money.comparison}, "
+                f"treatment {study.main_treatment}, subgroup {subgroup}. Add it to [[analyses]]."
+            )
+    return tuple(found.values())
 
 
 def tables(study: Study, analysis: Analysis) -> tuple[str, ...]:
     """The tables an analysis is drawn from: what its digest depends on, and what is read before it runs."""
+    if analysis.part in (MONEY, "spending"):
+        return ("costs",) if analysis.part == "spending" else ()
     if analysis.outcome in study.outcomes:
         return ("areas", "programme", "truth", study.outcomes[analysis.outcome].table)
     return ("areas", "programme", "area_panel")
@@ -132,6 +186,9 @@ def _record(where: tuple[str | int, ...]) -> type[Any] | None:
         "estimators": Estimation,
         "analyses": Grid,
     }
+    if where[0] == MONEY:
+        inner = {"inputs": Input, "scenarios": Scenario, "equity": Equity}
+        return inner.get(str(where[1]), CostBenefit) if len(where) > 1 else CostBenefit
     return records.get(str(where[0]))
 
 
@@ -227,10 +284,68 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
                     f"{file}: {at}: subgroup {g} needs matched sets of LSOAs, comparison {k} (method {c.method}, "
                     f"level {c.level}) makes none. Use method {' or '.join(WITH_SETS)} at level lsoa."
                 )
+    if study.cost_benefit is not None:
+        _check_money(study, study.cost_benefit, file, named)
     templates = [p.name.removesuffix(".md.j2") for p in sorted((manuscript / "exhibits").glob("*.md.j2"))]
     for e in study.exhibits:
         named("exhibits", e, templates, "template in manuscript/exhibits")
     _check_ranges(study, file)
+
+
+def _check_money(study: Study, money: CostBenefit, file: str, named: Callable[..., None]) -> None:
+    """The cost-benefit analysis: its names, its years, and that what it is made of is in the plan."""
+
+    def refuse(at: str, seen: object, todo: str) -> None:
+        raise StudyError(f"{file}: {MONEY}.{at}: {seen}. {todo}")
+
+    named(f"{MONEY}.outcome", money.outcome, study.outcomes, "outcome")
+    named(f"{MONEY}.comparison", money.comparison, study.comparisons, "comparison")
+    named(f"{MONEY}.equity.subgroup", money.equity.subgroup, study.subgroups, "subgroup")
+    for name in money.inputs:
+        named(f"{MONEY}.inputs", name, INPUTS, "input")
+    if missing := [name for name in INPUTS if name not in money.inputs]:
+        refuse("inputs", f"there is no {', '.join(missing)}", "Add each with label, value, unit and source.")
+    for i in money.inputs.values():
+        if (i.low is None) != (i.high is None) or not (i.low is None or i.low <= i.value <= (i.high or i.low)):
+            refuse(f"inputs.{i.name}", f"low {i.low}, value {i.value}, high {i.high}", "Give both ends, in order.")
+    if not money.scenarios:
+        refuse("scenarios", "there is none", "Add one; the first is the main one.")
+    start = study.treatments[study.main_treatment].year
+    if start is None:
+        refuse("outcome", f"main_treatment '{study.main_treatment}' has no one start", "Name a common_start.")
+    for s in money.scenarios.values():
+        for name in s.change:
+            named(f"{MONEY}.scenarios.{s.name}.change", name, INPUTS, "input")
+    values = {n: [x for x in (i.low, i.value, i.high) if x is not None] for n, i in money.inputs.items()}
+    for name in INPUTS:
+        values[name] += [s.change[name] for s in money.scenarios.values() if name in s.change]
+    for name, good, want in (
+        ("value", lambda x: x > 0, "GBP above 0"),
+        ("share", lambda x: 0 < x <= 1, "a share above 0 and at most 1"),
+        ("rate_benefit", lambda x: 0 <= x < 1, "a rate such as 0.015"),
+        ("rate_cost", lambda x: 0 <= x < 1, "a rate such as 0.035"),
+        ("fade", lambda x: 0 <= x <= 1, "0 to 1"),
+        ("cost_scale", lambda x: x > 0, "a number above 0"),
+        ("last_year", lambda x: x >= (start or 0), f"the start of treatment, {start}, or later"),
+        ("price_year", lambda x: x in money.deflator, "a year of deflator"),
+        ("value_prices", lambda x: x in money.deflator, "a year of deflator"),
+    ):
+        for x in values[name]:
+            if not good(x):
+                refuse(f"inputs.{name}", f"{x:g} is out of range", f"Give {want}.")
+    if money.draws < 100_000:
+        refuse("draws", f"{money.draws} is out of range", "Give 100,000 or more.")
+    for year, prices in money.deflator.items():
+        if not prices > 0:
+            refuse(f"deflator.{year}", f"{prices} is out of range", "Give a price level above 0.")
+    levels = study.subgroups[money.equity.subgroup].levels
+    for level, income in money.equity.income.items():
+        named(f"{MONEY}.equity.income", level, levels, "level")
+        if not income > 0:
+            refuse(f"equity.income.{level}", f"{income} is out of range", "Give income over the median, above 0.")
+    if lost := [name for name in levels if name not in money.equity.income]:
+        refuse("equity.income", f"level {', '.join(lost)} has none", "Give income over the median for each.")
+    sources(study)
 
 
 def _check_ranges(study: Study, file: str) -> None:

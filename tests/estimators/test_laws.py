@@ -37,7 +37,7 @@ RESIDENTS = (
     "gee",
     "within_person",
 )  # of persons who answer again, none of them treated or not: laws in test_waves.py
-CROSS = ("balance", "overlap", "flow", "programme", "match_quality")  # they take a row a unit
+CROSS = ("balance", "overlap", "flow", "programme", "match_quality", "spending")  # they take a row a unit
 Frame = Callable[[pd.DataFrame], pd.DataFrame]
 
 
