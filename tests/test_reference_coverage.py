@@ -23,10 +23,6 @@ OUT_OF_SCOPE = {
     "asks nothing of the variance, and takes fixed effects; a second model of dispersion would answer no question",
     "cbps_lalonde_att": "covariate-balancing propensity score: entropy balancing balances exactly and is here",
     "plm_grunfeld": MIXED,
-    "lmer_sleepstudy_ri": MIXED,
-    "lmer_sleepstudy_rs": MIXED,
-    "lmer_dietox": MIXED,
-    "lmer_grunfeld": MIXED,
     "glmer_ohio": MIXED,
 }
 
