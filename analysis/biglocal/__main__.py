@@ -171,11 +171,13 @@ def plan(study: StudyFile = None) -> None:
 
 
 @app.command()
-def dictionary() -> None:
+def dictionary(
+    machine: Annotated[bool, typer.Option("--json", help="For machines: a Data Package with Table Schemas.")] = False,
+) -> None:
     """Print the data dictionary: every table and column that a tier must give."""
-    from biglocal.data.tables import dictionary as text
+    from biglocal.data import tables
 
-    typer.echo(text())
+    typer.echo(tables.datapackage() if machine else tables.dictionary(), nl=not machine)
 
 
 @app.command()

@@ -275,11 +275,12 @@ def _render_key(text: str, run: Run, study_path: Path, manuscript: Path, draws: 
 
 
 def _extras(out: Path, tier: Tier) -> tuple[Path, ...]:
-    """The data dictionary, and the known truth where the tier was made."""
+    """The data dictionary, for people and for machines, and the known truth where the tier was made."""
     from biglocal.data import tables
 
     results.write_text(out / "dictionary.md", tables.dictionary())
-    written = [out / "dictionary.md"]
+    results.write_text(out / "datapackage.json", tables.datapackage())
+    written = [out / "dictionary.md", out / "datapackage.json"]
     if tier.has("truth"):
         text = tier.table("truth").to_csv(index=False, lineterminator="\n", float_format="%.10g")
         results.write_text(out / "truth.csv", text)

@@ -7,8 +7,9 @@ file, column and row of what breaks it.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from biglocal.model import DataError
 
@@ -385,3 +386,54 @@ def dictionary() -> str:
             lines.append(f"| {column} | {c.kind} | {c.unit} | {limits} | {'yes' if c.blank else 'no'} | {c.doc} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def datapackage() -> str:
+    """The same contract for machines: a Data Package with a Table Schema for each table (specs.frictionlessdata.io).
+
+    Every resource is the table's CSV file as the secure tier reads it, `<table>.csv`.
+    """
+    resources = [
+        {
+            "name": name.replace("_", "-"),
+            "path": f"{name}.csv",
+            "title": name,
+            "description": table.doc,
+            "profile": "tabular-data-resource",
+            "encoding": "utf-8",
+            "schema": {
+                "fields": [_field(column, c) for column, c in table.columns.items()],
+                "primaryKey": list(table.key),
+                "missingValues": ["", "NA"],
+            },
+        }
+        for name, table in TABLES.items()
+    ]
+    package = {
+        "name": "biglocal-contract",
+        "title": "The tables that every tier of data gives",
+        "description": "Written from analysis/biglocal/data/tables.py; the same for every tier.",
+        "profile": "tabular-data-package",
+        "resources": resources,
+    }
+    return json.dumps(package, indent=1, ensure_ascii=False) + "\n"
+
+
+def _field(name: str, column: Column) -> dict[str, Any]:
+    kinds = {"text": "string", "category": "string", "flag": "boolean"}
+    whole = column.kind == "integer"
+    limits: dict[str, Any] = {
+        "required": True if not column.blank else None,
+        "minimum": column.low if column.low is None or not whole else int(column.low),
+        "maximum": column.high if column.high is None or not whole else int(column.high),
+        "enum": list(column.allowed) or None,
+        "pattern": column.pattern or None,
+    }
+    out: dict[str, Any] = {"name": name, "type": kinds.get(column.kind, column.kind), "description": column.doc}
+    if column.unit:
+        out["unit"] = column.unit
+    if column.kind == "flag":
+        out |= {"trueValues": ["1", "True"], "falseValues": ["0", "False"]}
+    if column.codes:
+        out["missingValues"] = ["", "NA", *map(str, column.codes)]
+    return out | {"constraints": {key: value for key, value in limits.items() if value is not None}}
