@@ -35,7 +35,9 @@ BALANCED = (
 )  # of balanced panels, with one treated cluster too: laws in their files
 RESIDENTS = (
     "gee",
+    "mixed_logit",
     "mixed_model",
+    "random_effects",
     "within_person",
 )  # of persons who answer again, none of them treated or not: laws in test_waves.py
 CROSS = ("balance", "overlap", "flow", "programme", "match_quality", "spending")  # they take a row a unit

@@ -172,9 +172,19 @@ def coefficients(
 
 
 def ratios(given: tuple[Term, ...]) -> tuple[Term, ...]:
-    """The exponential of every term but joint tests, as `odds_ratio`, without an error."""
+    """The exponential of every term but differences, as `odds_ratio`, without an error.
+
+    A coefficient's name goes into `level`.
+    """
     return tuple(
-        replace(t, name="odds_ratio", estimate=float(np.exp(t.estimate)), std_error=float("nan"), tested=False)
+        replace(
+            t,
+            name="odds_ratio",
+            level=t.level if t.name in ("change", "association") else t.name,
+            estimate=float(np.exp(t.estimate)),
+            std_error=float("nan"),
+            tested=False,
+        )
         for t in given
         if t.name != "difference"
     )

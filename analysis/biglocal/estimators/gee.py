@@ -51,7 +51,7 @@ def estimate(
     found = model(Sample(frame, sample.unit, sample.covariates, sample.levels), of)
     y, top = frame["y"].to_numpy(dtype=float), 1.0
     if family == "logit":
-        top = _two_values(y)
+        top = two_values(y)
     weight, unit = frame["weight"].to_numpy(dtype=float), codes(frame["unit"])
     time, cluster = frame["time"].to_numpy(dtype=float), codes(frame["cluster"])
     solved = _solve(y / top, found.columns, unit, time, cluster, weight, family, correlation, small_sample=True)
@@ -97,7 +97,7 @@ def fit(
     weights = np.asarray(rows[weight], dtype=np.float64) if weight else np.ones(len(rows))
     values = y.to_numpy(dtype=float)
     if family == "logit":
-        values = values / _two_values(values)
+        values = values / two_values(values)
     times = np.asarray(order.to_numpy(), dtype=np.float64)
     solved = _solve(values, columns, who, times, group, weights, family, correlation, small_sample=small_sample)
     df = solved.clusters - 1 if small_sample else np.inf
@@ -264,7 +264,7 @@ def _moments(
     return mean, mean * (1 - mean), mean * (1 - mean)
 
 
-def _two_values(y: NDArray[np.float64]) -> float:
+def two_values(y: NDArray[np.float64]) -> float:
     """The value that is not 0 of an outcome of two values, one of them 0."""
     values = np.unique(y)
     if len(values) == 1:

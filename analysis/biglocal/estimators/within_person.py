@@ -9,7 +9,7 @@ regressors (Wooldridge 2010, Econometric Analysis of Cross Section and Panel Dat
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from biglocal.estimators import CONVENTION, correction, counted
 from biglocal.estimators._design import wald
@@ -31,11 +31,13 @@ def estimate(sample: Sample, *, of: Of = "change") -> Fit:
     an exposure that does not change within persons (collinear).
     """
     kept = sample.frame[sample.frame["weight"] > 0]
+    if len(kept) == 0:
+        raise Inapplicable("no rows.")
     often = kept.groupby("unit")["unit"].transform("size") > 1
     once, frame = int(kept.loc[~often, "unit"].nunique()), kept[often]
     if frame["unit"].nunique() < 2:
         raise Inapplicable(
-            f"{frame['unit'].nunique()} persons are seen twice or more: a change within persons needs 2."
+            f"{frame['unit'].nunique()} persons are seen twice or more: a change within persons needs two."
         )
     if sample.levels and int((frame.groupby("unit")["level"].nunique() > 1).sum()):
         raise Inapplicable("the level of some persons changes: give each person one level.")
@@ -51,18 +53,40 @@ def estimate(sample: Sample, *, of: Of = "change") -> Fit:
     )
 
 
-def fit(frame: pd.DataFrame, formula: str, *, unit: str, cluster: str | None = None, weight: str | None = None) -> Fit:
-    """A term for each coefficient of `formula`, given an effect of every `unit`; errors clustered on `cluster`
-    (the unit, where not said). Raises as `estimate` and `_waves.matrix` do."""
+def fit(
+    frame: pd.DataFrame,
+    formula: str,
+    *,
+    unit: str,
+    cluster: str | None = None,
+    weight: str | None = None,
+    errors: Literal["cluster", "model"] = "cluster",
+) -> Fit:
+    """A term for each coefficient of `formula`, given an effect of every `unit`.
+
+    Errors clustered on `cluster` (the unit, where not said), or by the model (one residual variance, t(N - units - K)).
+    Raises as `estimate` and `_waves.matrix` do.
+    """
     y, columns, rows = matrix(frame, formula)
     columns.pop("Intercept", None)
     plain = rows.assign(
         y=y, unit=rows[unit], cluster=rows[cluster or unit], weight=rows[weight].astype(float) if weight else 1.0
     )
-    beta, vcov, clusters = _solve(plain, columns, codes(plain["unit"]))
-    said = coefficients(tuple(columns), beta, vcov, lambda c: (wald(beta, vcov, c), clusters - 1))
+    persons = codes(plain["unit"])
+    beta, vcov, clusters = _solve(plain, columns, persons)
+    df, convention = float(clusters - 1), CONVENTION
+    if errors == "model":
+        _, w, _, keep = checked(plain)
+        inside = columns if keep is None else {n: c[keep] for n, c in columns.items()}
+        persons = persons if keep is None else codes(persons[keep])
+        found = least_squares(
+            plain["y"].to_numpy(dtype=float)[slice(None) if keep is None else keep], inside, [persons], w
+        )
+        df, convention = float(len(w) - int(persons.max()) - 1 - len(inside)), "by the model; t(N - units - K)"
+        vcov = found.inverse * float(w @ found.residual**2) / df
+    said = coefficients(tuple(columns), beta, vcov, lambda c: (wald(beta, vcov, c), df))
     return Fit(
-        said, n_obs=len(plain), **people(plain), n_clusters=clusters, caution="", facts={"convention": CONVENTION}
+        said, n_obs=len(plain), **people(plain), n_clusters=clusters, caution="", facts={"convention": convention}
     )
 
 
