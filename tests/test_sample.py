@@ -94,6 +94,26 @@ def test_nobody_near_a_treated_lsoa_is_a_comparison(draw: Draw) -> None:
     assert not used.loc[used["treated"] == 0, "area_id"].notna().any()
 
 
+def test_neighbours_across_a_border_leave_the_pool(study: Study, tier: Tier) -> None:
+    areas = tier.table("areas").sort_values("lsoa11", ignore_index=True)
+    inside = areas["area_id"].notna() & (areas["share"] >= study.policy.treated_share)
+    outside = areas.loc[areas["area_id"].isna() & (areas["imd"] > areas["imd"].quantile(0.8)), "lsoa11"]
+    gone = outside.sample(60, random_state=1).tolist()
+    pairs = pd.DataFrame({"lsoa11": areas.loc[inside, "lsoa11"].head(60).tolist(), "neighbour": gone})
+    by_border = replace(study, policy=replace(study.policy, excluded_around="border"))
+    draws = []
+    for table in (pairs, pairs.rename(columns={"lsoa11": "neighbour", "neighbour": "lsoa11"})):
+        with_table = replace(tier, digests={**tier.digests, "borders": "x"}, _kept={**tier._kept, "borders": table})
+        draws.append(Draw(by_border, with_table).matched("pool"))
+    for cells, steps in draws:
+        assert not set(gone) & set(cells["lsoa11"]) and len(set(outside) & set(cells["lsoa11"])) > 60
+        step = next(s for s in steps if "border on a treated one" in s.name)
+        assert step.treated == steps[0].treated
+    pd.testing.assert_frame_equal(draws[0][0], draws[1][0])
+    with pytest.raises(DataError, match=r"no table borders"):
+        Draw(by_border, tier).matched("pool")
+
+
 def test_survey_takes_codes_as_missing_and_high_as_six_or_more(draw: Draw, tier: Tier) -> None:
     f = draw.sample(analysis("high_anxiety")).frame
     assert set(f["y"].unique()) == {0.0, 100.0}

@@ -157,7 +157,7 @@ class Policy:
 
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
     treated_share: float
-    excluded_around: Literal["none", "msoa", "district"]
+    excluded_around: Literal["none", "msoa", "district", "border"]
     exclude_other_programmes: bool
     missing_covariates: Literal["drop", "refuse"]
     cluster: Literal["set", "own"]

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from biglocal import matching
+from biglocal.data.borders import bordering
 from biglocal.data.load import Tier
 from biglocal.data.tables import COVARIATES
 from biglocal.model import (
@@ -141,7 +142,11 @@ class Draw:
         cut = float(frame[comparison.pool_column].quantile(comparison.pool_quantile))  # national, before anyone leaves
         partly = (frame["area_id"].notna() & (frame["treated"] == 0)).to_numpy()
         keep(f"less those inside an area with less than {policy.treated_share:.0%} of their residents", ~partly)
-        if policy.excluded_around != "none":
+        if policy.excluded_around == "border":
+            inside = set(frame.index[frame["treated"] == 1])
+            near = frame.index.isin(list(bordering(self.tier.table("borders"), inside)))
+            keep("less neighbours: untreated LSOAs that border on a treated one", (frame["treated"] == 1) | ~near)
+        elif policy.excluded_around != "none":
             column, words = {"msoa": ("msoa11", "MSOA"), "district": ("district", "district")}[policy.excluded_around]
             around = frame[column].isin(frame.loc[frame["treated"] == 1, column].unique())
             keep(f"less neighbours: untreated LSOAs in the {words} of a treated one", (frame["treated"] == 1) | ~around)

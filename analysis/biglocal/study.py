@@ -150,9 +150,10 @@ def tables(study: Study, analysis: Analysis) -> tuple[str, ...]:
     """The tables an analysis is drawn from: what its digest depends on, and what is read before it runs."""
     if analysis.part in (MONEY, "spending"):
         return ("costs",) if analysis.part == "spending" else ()
+    around = ("borders",) if study.policy.excluded_around == "border" else ()
     if analysis.outcome in study.outcomes:
-        return ("areas", "programme", "truth", study.outcomes[analysis.outcome].table)
-    return ("areas", "programme", "area_panel")
+        return ("areas", "programme", "truth", study.outcomes[analysis.outcome].table, *around)
+    return ("areas", "programme", "area_panel", *around)
 
 
 def baseline(study: Study) -> dict[str, tuple[str, str]]:

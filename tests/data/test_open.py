@@ -445,6 +445,33 @@ def test_bad_lists_are_refused(data: Path, listed: Path, text: str, parts: tuple
     holds(said(data, listed), *parts)
 
 
+def test_lists_of_other_censuses(data: Path, listed: Path) -> None:
+    listed.write_text(TREATED.replace("lsoa11", "lsoa01").replace("E01032515", "E01000004"))
+    at = tier(data, listed)
+    areas = at.table("areas").set_index("lsoa11")
+    assert areas["share"].dropna().to_dict() == {"E01000001": 1.0, "E01032515": 0.375}  # half of two merged, at 0.75
+    assert any("2 LSOAs of 2001 brought to 2 of 2011" in note for note in open_tier.notes(at.request))
+    listed.write_text(TREATED.replace("lsoa11", "lsoa21").replace("E01032515", "E01034001"))
+    holds(said(data, listed), "column lsoa21", "LSOA11CD, LSOA21CD, CHGIND", "Put it into the folder")
+    before = tier(data, listed).digests
+    (data / "21.csv").write_text(
+        "LSOA11CD,LSOA21CD,CHGIND\nE01000001,E01000001,U\nE01032513,E01034001,S\nE01032513,E01034002,S\n"
+    )
+    at = tier(data, listed)
+    assert at.digests["areas"] != before["areas"] and "21.csv" in open_tier.files(at.request)
+    assert at.table("areas").set_index("lsoa11")["share"].dropna().to_dict() == {"E01000001": 1.0, "E01032513": 0.375}
+
+
+def test_borders_are_a_table_of_their_own(data: Path, listed: Path) -> None:
+    assert "geojson" in tier(data, listed).lacks["borders"]
+    (data / "near.csv").write_text("lsoa11,neighbour\nE01000001,E01000002\n")
+    at = tier(data, listed)
+    assert "borders" not in at.lacks and at.table("borders").to_numpy().tolist() == [
+        ["E01000001", "E01000002"], ["E01000002", "E01000001"],
+    ]  # fmt: skip
+    assert "near.csv" in open_tier.files(at.request)
+
+
 def test_no_list(data: Path) -> None:
     with pytest.raises(DataError, match=r"--treated FILE.*not public.*placebo\.py"):
         load("open", data=data)
@@ -504,7 +531,7 @@ def test_numbers_with_thousands() -> None:
 
 
 def test_one_parent_keeps_its_number() -> None:
-    pairs = pd.DataFrame({"lsoa01": ["a", "b", "c"], "lsoa11": ["x", "y", "y"], "change": ["U", "M", "M"]})
+    pairs = pd.DataFrame({"source": ["a", "b", "c"], "lsoa11": ["x", "y", "y"], "change": ["U", "M", "M"]})
     values = pd.DataFrame({"imd": [0.1 + 0.2, 1.0, 2.0]}, index=["a", "b", "c"])
     got = geography.to_2011(values, pairs, pd.Series({"a": 3.0, "b": 1.0, "c": 3.0}))
     assert list(got["imd"]) == [0.1 + 0.2, 1.75]
@@ -512,7 +539,7 @@ def test_one_parent_keeps_its_number() -> None:
 
 def test_list_of_treated_is_read_without_pandas(listed: Path) -> None:
     rows = treated.read(listed)
-    assert [(r.row, r.lsoa11, r.wave, r.share) for r in rows] == [(2, "E01000001", 1, 1.0), (3, "E01032515", 2, 0.75)]
+    assert [(r.row, r.lsoa, r.wave, r.share) for r in rows] == [(2, "E01000001", 1, 1.0), (3, "E01032515", 2, 0.75)]
 
 
 # --- real data -------------------------------------------------------------------------------------------------------

@@ -107,6 +107,23 @@ def test_rates(tmp_path: Path) -> None:
     assert panel["robbery_rate"].to_dict() == {CODES[0]: 12.0, CODES[1]: 6.0, CODES[2]: 0.0}
 
 
+def test_codes_of_2021_are_brought_back(tmp_path: Path) -> None:
+    rows = [
+        ("", CODES[0], "Burglary"),
+        ("", "E01034001", "Burglary"),
+        ("", "E01034001", "Drugs"),
+        ("", "E01034009", "Drugs"),
+    ]
+    zipped(tmp_path / "a.zip", year(2022, rows))
+    share = pd.DataFrame({"source": ["E01034001"] * 2, "lsoa11": CODES[1:], "share": [0.75, 0.25]})
+    frame, notes = police.read(folder.folder(tmp_path).street, AREAS, 12, share)
+    panel = frame.set_index("lsoa11")
+    assert panel["burglary"].to_dict() == {CODES[0]: 12, CODES[1]: 9, CODES[2]: 3}
+    assert panel["all_crime"].sum() == 36
+    assert "24 crimes carry a 2021 code: brought back" in " ".join(notes)
+    assert "12 crimes carry a code of England that is not of 2011" in " ".join(notes)
+
+
 # --- doubled rows ----------------------------------------------------------------------------------------------------
 
 

@@ -50,8 +50,12 @@ ROLES: dict[str, tuple[tuple[str, ...], str]] = {
     "rural": (("LSOA11CD|code", "RUC11CD"), "the 2011 rural-urban classification of LSOAs"),
     "population": ((r"LSOA code \(2011\)", "Total population.*"), "population denominators of the Indices (File 7)"),
     "samhi": (("lsoa11", r"samhi_index(?:\.\d{4})?"), "the Small Area Mental Health Index"),
+    "lookup21": (("LSOA11CD", "LSOA21CD", "CHGIND"), "the ONS lookup from 2011 to 2021 LSOAs"),
+    "population_2021": (("LSOA21CD", r"(?:Total )?Population.*"), "populations of the 2021 LSOAs"),
+    "borders": (("lsoa11", "neighbour"), "a list of LSOAs that border on each other"),
+    "boundaries": (("FeatureCollection",), "boundaries of the 2011 LSOAs (GeoJSON)"),
     "programmes": (("lsoa11", "programme"), "a list of LSOAs in other funded programmes"),
-    "treated": (("lsoa11", "area_id", "wave"), "a list of treated LSOAs"),
+    "treated": (("lsoa(?:01|11|21)", "area_id", "wave"), "a list of treated LSOAs"),
 }
 # A month of the largest force has some 30 MB, and text of this kind packs five to one: far beyond is a zip bomb
 LARGEST, SMALL, TIGHTEST = 4 << 30, 64 << 20, 100
@@ -124,6 +128,8 @@ def _folder(root: Path, files: tuple[tuple[Path, int, int], ...]) -> Folder:
                 _place(root, path, member, f"{name}: {member}", roles, months, notes)
         elif path.name.lower().endswith((".csv", ".csv.gz", ".txt", ".txt.gz")):
             _place(root, path, "", name, roles, months, notes)
+        elif path.name.lower().endswith((".geojson", ".geojson.gz")):
+            roles.setdefault("boundaries", []).append(Found(path, "", name, ("FeatureCollection",)))
     for role, found in roles.items():
         if role not in MANY and len(found) > 1:
             if len({digest(f.path, f.member) for f in found}) > 1:

@@ -121,6 +121,8 @@ def load(
 REFERENCES = (
     ("areas", "area_id", "programme", "area_id"),
     ("area_panel", "lsoa11", "areas", "lsoa11"),
+    ("borders", "lsoa11", "areas", "lsoa11"),
+    ("borders", "neighbour", "areas", "lsoa11"),
     ("survey", "lsoa11", "areas", "lsoa11"),
     ("residents", "area_id", "programme", "area_id"),
 )

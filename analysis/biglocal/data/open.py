@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biglocal.data import crime, folder, geography, police, samhi, treated
+from biglocal.data import borders, crime, folder, geography, police, samhi, treated
 from biglocal.data.folder import DOMAINS, ROLES, Folder, Found, digest, numbers, refuse, texts
 from biglocal.data.tables import CRIMES, REGIONS, TABLES
 from biglocal.model import DataError
@@ -45,7 +45,11 @@ FRAME = {
     "msoa11": "msoa11",
     "rural": "rural",
 }
-AREAS_FROM = ("lookup", "imd", *DOMAINS, "population_2001", "frame", "rural", "population", "programmes")
+AREAS_FROM = (
+    "lookup", "imd", *DOMAINS, "population_2001", "frame", "rural", "population", "programmes", "lookup21",
+    "population_2021",
+)  # fmt: skip
+BORDERS_FROM = ("borders", "boundaries")
 ABSENT = {
     "survey": "the Annual Population Survey with LSOA codes is secure data: apply to the UK Data Service for secure "
     "access, and use the tier secure inside its lab",
@@ -55,6 +59,8 @@ ABSENT = {
     "residents_truth": "the true change is known only where data were made: the tier synthetic has it",
     "earlier_funding": "earlier lottery funding by district is not read yet: the tier synthetic has it",
     "other_programme": "a list of LSOAs in other funded programmes (CSV with lsoa11, programme) is yours to bring",
+    "borders": "which LSOAs border on each other: put a list (CSV with lsoa11, neighbour) or the ONS boundaries of the "
+    "2011 LSOAs (.geojson) into the folder",
     "progress": "how fast an area progressed is not public: ask the study's authors, and use the tier secure",
     "plan_endorsed": "the day a plan was endorsed is not public: ask Local Trust, and use the tier secure",
     "first_spend": "the day of the first payment is not public: ask Local Trust, and use the tier secure",
@@ -78,6 +84,8 @@ def digests(request: Request) -> dict[str, str]:
     listed = f"treated {digest(path)}"
     areas = [*_digests(at, AREAS_FROM), _code()]
     out = {"areas": _join([*areas, listed]), "programme": _join([listed, _code()])}
+    if any(at.roles.get(role) for role in BORDERS_FROM):
+        out["borders"] = _join([*areas, *_digests(at, BORDERS_FROM)])
     if at.roles.get("samhi") or at.street:
         zips = sorted({f"police {digest(one.path)}" for one in at.street})
         months = f"min_months {request.min_months}"
@@ -106,6 +114,8 @@ def lacks(request: Request) -> dict[str, str]:
             out[column] = f"{why}: {how}" if at.street else f"no street-level police files: {how}"
     if not at.street:
         out["months"] = f"no street-level police files: {how}"
+    if any(at.roles.get(role) for role in BORDERS_FROM):
+        del out["borders"]
     if not at.roles.get("samhi") and not at.street:
         out["area_panel"] = f"neither SAMHI nor street-level crime is in the folder; {SOURCES}"
     return out
@@ -117,24 +127,41 @@ def read(name: str, request: Request, done: Callable[[str], pd.DataFrame]) -> pd
         return treated.programme(treated.read(treated.need(request.treated)))
     if name == "area_panel":
         return _panel(request, done("areas"))[0]
-    path = treated.need(request.treated)
-    rows = treated.read(path)
     at = _data(request)
+    if name == "borders":
+        return borders.read(at, set(done("areas")["lsoa11"]))
     areas = read_areas(at.root)
-    lookup = _lookup(_required(at))
-    parents = {str(a): tuple(b) for a, b in lookup.pairs.groupby("lsoa01")["lsoa11"]}
-    treated.hold(path, rows, set(areas["lsoa11"]), parents)
-    listed = {row.lsoa11: row for row in rows}
+    rows, _ = _listed(request, at, set(areas["lsoa11"]))
+    listed = {row.lsoa: row for row in rows}
     code = areas["lsoa11"]
     area, share = ({key: getattr(row, name) for key, row in listed.items()} for name in ("area_id", "share"))
     return areas.assign(area_id=code.map(area), share=code.map(share))
+
+
+def _listed(request: Request, at: Folder, known: set[str]) -> tuple[tuple[treated.Row, ...], list[str]]:
+    """The rows of the list on LSOAs of 2011, whatever census it was written for, and notes."""
+    path = treated.need(request.treated)
+    rows = treated.read(path)
+    said: list[str] = []
+    if rows[0].vintage == "lsoa01":
+        rows, said = treated.bring(path, rows, _lookup(_required(at)).pairs, _population_by(at, "population_2001"))
+    elif rows[0].vintage == "lsoa21":
+        pairs = _pairs21(at)
+        if pairs is None:
+            raise DataError(
+                f"{path.name}: column lsoa21: {_missing('lookup21')}, which brings it to 2011. Put it into the folder."
+            )
+        rows, said = treated.bring(path, rows, pairs, _population_by(at, "population_2021"))
+    parents = {str(a): tuple(b) for a, b in _lookup(_required(at)).pairs.groupby("source")["lsoa11"]}
+    treated.hold(path, rows, known, parents)
+    return rows, said
 
 
 def notes(request: Request) -> list[str]:
     """What was dropped, mended or passed over in reading, in words; reads the tables it speaks of."""
     at = _data(request)
     areas, said = _areas(_required(at))
-    out = [*at.notes, *said]
+    out = [*at.notes, *said, *_listed(request, at, set(areas["lsoa11"]))[1]]
     if at.roles.get("samhi") or at.street:
         out += _panel(request, areas)[1]
     return out
@@ -143,7 +170,7 @@ def notes(request: Request) -> list[str]:
 def files(request: Request) -> dict[str, str]:
     """File (as named below the folder) -> SHA-256, for each file that a table is made from."""
     at = _data(request)
-    found = [f for role in (*AREAS_FROM, "samhi") for f in at.roles.get(role, ())]
+    found = [f for role in (*AREAS_FROM, *BORDERS_FROM, "samhi") for f in at.roles.get(role, ())]
     paths = {f.path for f in found} | {one.path for one in at.street}
     out = {path.relative_to(at.root).as_posix(): digest(path) for path in paths}
     if request.treated:
@@ -174,7 +201,7 @@ def street_level(data: Path, min_months: int) -> tuple[pd.DataFrame, pd.DataFram
             f"--data: no street-level police files (YYYY-MM-<force>-street.csv, in archives or unpacked). {SOURCES}."
         )
     areas, _ = _areas(at)
-    frame, said = police.read(at.street, areas, min_months)
+    frame, said = police.read(at.street, areas, min_months, _shares21(at, areas))
     rated = crime.add_rates(frame, areas, police.NAMES)
     again = [note for note in at.notes if re.search("-street.csv", note)]
     return rated[[c for c in rated.columns if not c.endswith("_z")]], police.coverage(at.street), [*again, *said]
@@ -218,7 +245,7 @@ def _join(parts: list[str]) -> str:
 def _code() -> str:
     """Digest of the code that reads the tier: another reader is other data."""
     here = Path(__file__).parent
-    names = ("open", "folder", "geography", "samhi", "street", "police", "treated", "crime")
+    names = ("open", "folder", "geography", "borders", "samhi", "street", "police", "treated", "crime")
     return _join([f"{n} {hashlib.sha256((here / f'{n}.py').read_bytes()).hexdigest()}" for n in names])
 
 
@@ -266,6 +293,17 @@ def _lookup(at: Folder) -> geography.Lookup:
     return geography.read_lookup(found)
 
 
+def _pairs21(at: Folder) -> pd.DataFrame | None:
+    found = at.one("lookup21")
+    return geography.read_lookup21(found) if found else None
+
+
+def _shares21(at: Folder, areas: pd.DataFrame) -> pd.DataFrame | None:
+    """How counts on 2021 LSOAs go to those of 2011, by residents; None without the lookup."""
+    pairs = _pairs21(at)
+    return None if pairs is None else geography.shares(pairs, areas.set_index("lsoa11")["population"].astype(float))
+
+
 def _areas(at: Folder) -> tuple[pd.DataFrame, list[str]]:
     """The table `areas` without the treated columns, and notes."""
     import numpy as np
@@ -310,7 +348,7 @@ def _areas(at: Folder) -> tuple[pd.DataFrame, list[str]]:
     out = pd.DataFrame({"msoa11": msoa, "district": district, "change": base["change"]}, index=base.index)
     scores, region01 = _scores_2001(at, said)
     out["region"] = _region(at, lookup, region01, out["district"], frame)
-    fresh = geography.to_2011(scores, lookup.pairs, _population_2001(at)).reindex(base.index)
+    fresh = geography.to_2011(scores, lookup.pairs, _population_by(at, "population_2001")).reindex(base.index)
     if len(scores.columns):
         weighted = "population-weighted" if at.one("population_2001") else "simple (no population of 2001 LSOAs)"
         count = lookup.lsoa11["change"].value_counts()
@@ -339,7 +377,7 @@ def _lookup_name(at: Folder) -> str:
 
 
 def _scores_2001(at: Folder, said: list[str]) -> tuple[pd.DataFrame, pd.Series]:
-    """Scores on 2001 LSOAs (index lsoa01; imd and the domains there are) and the region's name of each LSOA."""
+    """Scores on 2001 LSOAs (index source; imd and the domains there are) and the region's name of each LSOA."""
     import pandas as pd
 
     scores: dict[str, pd.Series] = {}
@@ -366,7 +404,7 @@ def _scores_2001(at: Folder, said: list[str]) -> tuple[pd.DataFrame, pd.Series]:
             region = pd.Series(known.to_numpy(), index=code)
     if "imd" not in scores:
         said.append("No Indices of 2010 on 2001 LSOAs: the score is the prepared frame's, blank where LSOAs changed.")
-    return pd.DataFrame(scores).rename_axis("lsoa01"), region
+    return pd.DataFrame(scores).rename_axis("source"), region
 
 
 def _region_name(name: object) -> str | None:
@@ -381,8 +419,8 @@ def _region(
     at: Folder, lookup: geography.Lookup, region01: pd.Series, district: pd.Series, frame: _Side | None
 ) -> pd.Series:
     """Region of each 2011 LSOA: its first parent's, else its district's, else the frame's."""
-    parents = lookup.pairs.assign(region=lookup.pairs["lsoa01"].map(region01)).dropna(subset=["region"])
-    own = parents.sort_values(["lsoa11", "lsoa01"]).groupby("lsoa11")["region"].first().reindex(district.index)
+    parents = lookup.pairs.assign(region=lookup.pairs["source"].map(region01)).dropna(subset=["region"])
+    own = parents.sort_values(["lsoa11", "source"]).groupby("lsoa11")["region"].first().reindex(district.index)
     if frame is not None:
         own = own.fillna(frame.frame["region"].map(_region_name).reindex(district.index))
     by_district = own.groupby(district).first()
@@ -396,15 +434,17 @@ def _region(
     return region
 
 
-def _population_2001(at: Folder) -> pd.Series | None:
+def _population_by(at: Folder, role: str) -> pd.Series | None:
+    """Residents by LSOA of another census, from the file in `role`; None without one."""
     import pandas as pd
 
-    found = at.one("population_2001")
+    found = at.one(role)
     if found is None:
         return None
-    column = found.column(ROLES["population_2001"][0][1])
-    raw = texts(found, {"lsoa01": found.column("LSOA CODE"), "value": column})
-    return pd.Series(numbers(found, column, raw["value"], low=0), index=raw["lsoa01"])
+    key, column = (found.column(pattern) for pattern in ROLES[role][0])
+    raw = texts(found, {"source": key, "value": column})
+    refuse(found, key, raw["source"].duplicated().to_numpy(), raw["source"], "this LSOA stands twice", "Keep one row.")
+    return pd.Series(numbers(found, column, raw["value"], low=0), index=raw["source"])
 
 
 def _rural(index: pd.Index, rural: _Side | None, frame: _Side | None) -> pd.Series:
@@ -455,7 +495,7 @@ def _panel(request: Request, areas: pd.DataFrame) -> tuple[pd.DataFrame, list[st
         parts.append(frame)
         said += more
     if at.street:
-        frame, more = police.read(at.street, areas, request.min_months)
+        frame, more = police.read(at.street, areas, request.min_months, _shares21(at, areas))
         parts.append(frame)
         said += more
     years = np.array(sorted(set().union(*(set(p["year"]) for p in parts))), dtype=int)

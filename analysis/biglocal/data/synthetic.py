@@ -86,6 +86,8 @@ def read(name: str, request: Request, done: Callable[[str], pd.DataFrame]) -> pd
         return synthetic_residents.residents(rng, done("programme"))
     if name == "residents_truth":
         return synthetic_residents.truth()
+    if name == "borders":
+        return synthetic_places.borders(done("areas"))
     if name == "costs":
         return synthetic_places.costs(rng, done("programme"))
     raise DataError(f"tier synthetic: no table {name}; it has {', '.join(TABLES)}.")

@@ -249,6 +249,18 @@ def areas(rng: np.random.Generator) -> pd.DataFrame:
     )
 
 
+def borders(areas: pd.DataFrame) -> pd.DataFrame:
+    """The `borders` table: synthetic LSOAs lie in order of code, and each borders on the next two of its district."""
+    import pandas as pd
+
+    code, district = areas["lsoa11"], areas["district"].astype(object)
+    pairs = [
+        pd.DataFrame({"lsoa11": code, "neighbour": code.shift(-k)})[(district == district.shift(-k)).to_numpy()]
+        for k in (1, 2)
+    ]
+    return pd.concat(pairs).sort_values(["lsoa11", "neighbour"], ignore_index=True)
+
+
 def programme(rng: np.random.Generator, areas: pd.DataFrame) -> pd.DataFrame:
     """The `programme` table: 150 areas, three waves of 50, half of them of fast progress.
 

@@ -164,6 +164,11 @@ TABLES: dict[str, Table] = {
             },
         },
     ),
+    "borders": Table(
+        "One row a pair of LSOAs that border on each other, once or both ways.",
+        ("lsoa11", "neighbour"),
+        {"lsoa11": _lsoa(), "neighbour": _lsoa("An LSOA that borders on it, 2011 code")},
+    ),
     "survey": Table(
         "One row a respondent of a repeated cross-section like the Annual Population Survey.",
         ("person_id",),
