@@ -83,11 +83,7 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
-def tests_all(session: nox.Session) -> None:
-    """The tests on every supported Python that is on this machine."""
-    _install(session, "test")
-    session.run("pytest", *session.posargs)
+nox.session(tests, name="tests_all", python=["3.11", "3.12", "3.13"])  # on every supported Python of this machine
 
 
 @nox.session
@@ -105,6 +101,13 @@ def benchmark(session: nox.Session) -> None:
     _install(session, "test")
     name, *options = session.posargs or ["spine"]
     session.run("python", f"tests/benchmarks/{name}.py", *options)
+
+
+@nox.session(venv_backend="venv")
+def wheelhouse(session: nox.Session) -> None:
+    """A folder to install from without a network, Linux and Windows (dist/offline); `.ci/offline` proves it."""
+    session.install("--quiet", "--require-hashes", "-r", "locks/nox.txt")
+    session.run("python", ".ci/wheelhouse.py", *session.posargs)
 
 
 @nox.session
