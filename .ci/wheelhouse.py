@@ -25,11 +25,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ("run", "nox")
 # name -> what markers see there, and the wheels its Python takes (glibc 2.28: RHEL 8, Debian 10, Ubuntu 20.04 on)
 PLATFORMS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
-    "linux-x86_64": (
+    "linux": (
         {"sys_platform": "linux", "os_name": "posix", "platform_system": "Linux", "platform_machine": "x86_64"},
         (*(f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)), "manylinux2014_x86_64", "linux_x86_64"),
     ),
-    "windows-x86_64": (
+    "windows": (
         {"sys_platform": "win32", "os_name": "nt", "platform_system": "Windows", "platform_machine": "AMD64"},
         ("win_amd64",),
     ),
@@ -43,7 +43,7 @@ hashes of source/locks; `sha256sum -c SHA256SUMS` holds the whole folder against
 Linux x86-64 (glibc 2.28 or later):
 
     python{python} -m venv .venv
-    .venv/bin/python -m pip install --no-index --find-links linux-x86_64 --require-hashes -r source/locks/run.txt
+    .venv/bin/python -m pip install --no-index --find-links linux --require-hashes -r source/locks/run.txt
     .venv/bin/python -m pip install --no-index --no-deps --no-build-isolation -e source
     .venv/bin/biglocal reproduce
     .venv/bin/biglocal verify
@@ -51,15 +51,15 @@ Linux x86-64 (glibc 2.28 or later):
 Windows x86-64:
 
     py -{python} -m venv .venv
-    .venv\\Scripts\\python -m pip install --no-index --find-links windows-x86_64 --require-hashes -r source/locks/run.txt
+    .venv\\Scripts\\python -m pip install --no-index --find-links windows --require-hashes -r source/locks/run.txt
     .venv\\Scripts\\python -m pip install --no-index --no-deps --no-build-isolation -e source
     .venv\\Scripts\\biglocal reproduce
     .venv\\Scripts\\biglocal verify
 
 The verbs of the README (`nox -s ...`), on Linux:
 
-    .venv/bin/python -m pip install --no-index --find-links linux-x86_64 --require-hashes -r source/locks/nox.txt
-    UV_NO_INDEX=1 UV_FIND_LINKS="$PWD/linux-x86_64" .venv/bin/nox -f source/noxfile.py -s reproduce
+    .venv/bin/python -m pip install --no-index --find-links linux --require-hashes -r source/locks/nox.txt
+    UV_NO_INDEX=1 UV_FIND_LINKS="$PWD/linux" .venv/bin/nox -f source/noxfile.py -s reproduce
 
 The tables of the lab: `.venv/bin/biglocal reproduce secure --data DIR` (source/data-raw/README.md).
 """

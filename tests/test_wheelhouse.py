@@ -44,7 +44,7 @@ def test_every_entry_is_for_somebody_and_keeps_its_hashes(name: str, wheelhouse:
 
 def test_windows_has_what_only_windows_needs(wheelhouse: ModuleType) -> None:
     lock = (ROOT / "locks" / "run.txt").read_text(encoding="utf-8")
-    linux, windows = (wheelhouse.chosen(lock, p, "3.11") for p in ("linux-x86_64", "windows-x86_64"))
+    linux, windows = (wheelhouse.chosen(lock, p, "3.11") for p in ("linux", "windows"))
     assert "colorama" in windows and "colorama" not in linux
 
 
@@ -56,7 +56,7 @@ def test_on_this_platform_it_is_what_an_installer_would_choose(wheelhouse: Modul
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     wanted = [Requirement(e.rstrip(" \\")) for e in entries(lock)]
     here = {r.name for r in wanted if r.marker is None or r.marker.evaluate()}
-    assert set(wheelhouse.chosen(lock, "linux-x86_64", python)) == here
+    assert set(wheelhouse.chosen(lock, "linux", python)) == here
 
 
 def test_a_folder_that_is_there_is_left_alone(wheelhouse: ModuleType, tmp_path: Path) -> None:
