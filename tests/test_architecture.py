@@ -11,8 +11,9 @@ import pytest
 from biglocal.study import HERE
 
 ORDER = (
-    "model", "data.tables", "study", "data", "matching", "sample", "estimators", "inference", "placebo", "cost_benefit",
-    "results", "estimate", "worth", "exhibits", "provenance", "trace", "diff", "run", "__main__",
+    "model", "data.tables", "study", "data", "matching", "levels", "residents", "sample", "estimators", "inference",
+    "placebo", "cost_benefit", "results", "estimate", "worth", "exhibits", "provenance", "trace", "diff", "run",
+    "__main__",
 )  # fmt: skip
 RENDERING = {"figures", "headers", "markup", "prose", "tabulate", "wording"}  # the rooms of exhibits
 

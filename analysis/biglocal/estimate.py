@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from biglocal import placebo
 from biglocal.model import Analysis, Fit, Inapplicable, Sample, Study, Term
 from biglocal.results import Row
+from biglocal.study import file_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +52,7 @@ def estimate(
             advance(1)
             yield result
     for analysis in (a for a in analyses if a.part == "placebo"):
-        policy, options = draw.study.policy, _options(draw.study, analysis.estimator)
+        policy, options = draw.study.policy, _options(draw.study, analysis)
         items = ((draw, analysis, options, i) for i in range(policy.placebo_lists))
         lists: list[placebo.One] = []
         try:
@@ -73,8 +74,7 @@ def _fits(draw: Draw, analyses: Sequence[Analysis], draws: int) -> Iterator[tupl
     study = draw.study
     groups = [list(g) for _, g in itertools.groupby(analyses, key=lambda a: replace(a, id="", inference=""))]
     for g in groups:
-        options = _options(study, g[0].estimator)
-        yield work, (g, _sample(draw, g[0]), options, study.policy.conf_level, draws, study.seed)
+        yield work, (g, _sample(draw, g[0]), study, draws)
 
 
 def _runs(items: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]], jobs: int) -> Iterator[Any]:
@@ -95,22 +95,23 @@ def _sample(draw: Draw, analysis: Analysis) -> Sample | str:
         return str(e)
 
 
-def _options(study: Study, name: str) -> dict[str, Any]:
-    return dict(study.estimators[name].options) if name in study.estimators else {}
+def _options(study: Study, analysis: Analysis) -> dict[str, Any]:
+    name = analysis.estimator
+    options: dict[str, Any] = dict(study.estimators[name].options) if name in study.estimators else {}
+    return options | ({"of": "association"} if analysis.exposure else {})
 
 
-def work(
-    group: list[Analysis], sample: Sample | str, options: dict[str, Any], conf_level: float, draws: int, seed: int
-) -> list[Result]:
+def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) -> list[Result]:
     """Estimate one sample once, and complete the fit by each inference asked of it. A string is a reason not to."""
     from biglocal import inference
     from biglocal.estimators import estimator
+    from biglocal.inference.power import with_minimum_detectable
 
     if isinstance(sample, str):
         return [(a, sample) for a in group]
-    function = estimator(group[0].estimator)
+    function, policy = estimator(file_of(study, group[0].estimator)), study.policy
     try:
-        fit = function(sample, **options)
+        fit = function(sample, **_options(study, group[0]))
     except Inapplicable as e:
         return [(a, str(e)) for a in group]
     except Exception as e:
@@ -118,9 +119,12 @@ def work(
         raise
     out: list[Result] = []
     for analysis in group:
-        infer = inference.infer(analysis.inference, conf_level, draws)
+        infer = inference.infer(analysis.inference, policy.conf_level, draws)
         try:
-            out.append((analysis, infer(function, sample, fit, generator(seed, analysis.id))))
+            done = infer(function, sample, fit, generator(study.seed, analysis.id))
+            if analysis.respondents:
+                done = with_minimum_detectable(done, target=policy.power, alpha=1 - policy.conf_level)
+            out.append((analysis, done))
         except Inapplicable as e:
             out.append((analysis, str(e)))
     return out
@@ -173,7 +177,7 @@ def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: st
             conf_low=number(t.conf_low),
             conf_high=number(t.conf_high),
             conf_level=study.policy.conf_level if t.conf_low == t.conf_low and not hidden else None,
-            unit=outcome.unit if outcome else "GBP" if analysis.part == "spending" else "",
+            unit=_unit(fit, t, outcome.unit if outcome else "GBP" if analysis.part == "spending" else ""),
             n_obs=counts[0],
             n_units=counts[1],
             n_treated=counts[2],
@@ -183,6 +187,8 @@ def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: st
             tier=tier,
             df_num=t.df_num,
             n_treated_clusters=None if hidden else t.n_treated_clusters,
+            respondents=analysis.respondents,
+            exposure=analysis.exposure,
         )
 
     if isinstance(fit, str):
@@ -190,7 +196,8 @@ def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: st
         return
     steps = fit.facts.get("counts")
     treated = [fit.n_treated if t.n_treated is None else t.n_treated for t in fit.terms]
-    small = _hidden([t.level for t in fit.terms], treated, study.policy.min_cell if outcome is not None else 0)
+    persons = (outcome is not None or bool(analysis.respondents)) and analysis.part != "members_truth"
+    small = _hidden([t.level for t in fit.terms], treated, study.policy.min_cell if persons else 0)
     for i, term in enumerate(fit.terms):
         # a test of the difference gives a hidden level away: it is hidden with it
         hidden = small[i] or (term.name == "difference" and any(small))
@@ -200,6 +207,13 @@ def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: st
             yield row(term, "suppressed", why, (None, None, None, None))
         else:
             yield row(term, "ok", fit.caution, counts)
+
+
+def _unit(fit: Fit | str, term: Term, unit: str) -> str:
+    """The unit of a term: a model for two values speaks of log odds and of odds ratios."""
+    if isinstance(fit, str) or not any(t.name == "odds_ratio" for t in fit.terms):
+        return unit
+    return "odds ratio" if term.name in ("odds_ratio", "minimum_detectable") else "log odds"
 
 
 def _hidden(levels: Sequence[str], treated: Sequence[int], least: int) -> list[bool]:
@@ -225,7 +239,7 @@ def adjust(table: Sequence[Row], study: Study, plan: Sequence[Analysis]) -> list
         same = (a.part, a.comparison, a.treatment, a.estimator, a.inference)
         if a.part == "effects":
             return (*same, a.subgroup, study.outcomes[a.outcome].family)
-        return (*same, a.outcome) if a.part == "subgroups" else None
+        return (*same, a.outcome, a.respondents, a.exposure) if a.part in ("subgroups", "change") else None
 
     there = {r.analysis for r in table}
     incomplete = {family(a) for a in plan if a.id not in there}

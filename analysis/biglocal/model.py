@@ -66,9 +66,9 @@ class Outcome:
 class Subgroup:
     """A dimension along which effects may differ.
 
-    `of` says whose property it is: of the Big Local `area` (table programme), of the `lsoa`
-    (table areas) or of the `person` (table survey). For area and lsoa a comparison LSOA takes the
-    level of the treated LSOA it is matched to, so matched sets stay whole. `cuts` turns a number
+    `of` says whose property it is: of the Big Local `area` (table programme), of the `lsoa` (table areas), of the
+    `person` (tables survey and residents) or of the `member` (table residents). For area and lsoa a comparison LSOA
+    takes the level of the treated LSOA it is matched to, so matched sets stay whole. `cuts` turns a number
     into levels: level i holds values from cuts[i-1] (exclusive) to cuts[i] (inclusive);
     `cuts_quantile` does the same with quantiles among the treated.
     """
@@ -76,7 +76,7 @@ class Subgroup:
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
     name: str
     label: str
-    of: Literal["area", "lsoa", "person"]
+    of: Literal["area", "lsoa", "person", "member"]
     column: str
     levels: tuple[str, ...]
     values: dict[str, tuple[str | int | bool, ...]] = field(default_factory=dict)
@@ -113,11 +113,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Estimation:
-    """How the report calls an estimator, and the settings it is used with, as its file documents them."""
+    """How the report calls an estimator, and the settings it is used with, as its file documents them.
+
+    `uses` names the estimator's file where the entry is another use of it under a name of its own.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
     name: str
     label: str
+    uses: str = ""
     options: dict[str, bool | int | float | str] = field(default_factory=dict)
 
 
@@ -138,6 +142,40 @@ class Treatment:
 
 
 @dataclass(frozen=True, slots=True)
+class Respondents:
+    """Which answers of the residents' survey an analysis rests on.
+
+    `who`: everyone who answered in any of `waves`, in the first of them, or in every one. `missing`: rows without an
+    answer `leave`, or those of `who` are kept in every wave with a missing outcome, for methods that deal with it.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    name: str
+    label: str
+    waves: tuple[int, ...]
+    who: Literal["any_wave", "first_wave", "every_wave"]
+    missing: Literal["leave", "keep"] = "leave"
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What members say of their area that may go with an outcome: the mean of `columns` of the table residents.
+
+    `coding`: one unit of it is the way from the lowest to the highest answer (`range`), one answer up (`step`), a
+    standard deviation among the rows (`standardised`), or agreeing, that is 4 or 5, against not (`agree`).
+    `adjust`: columns of residents that are adjusted for, besides the wave.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    name: str
+    label: str
+    columns: tuple[str, ...]
+    coding: Literal["range", "step", "standardised", "agree"]
+    reason: str
+    adjust: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Grid:
     """A block of analyses: the product of its lists."""
 
@@ -149,6 +187,8 @@ class Grid:
     subgroups: tuple[str, ...] = ("all",)
     treatments: tuple[str, ...] = ()
     inference: tuple[Inference, ...] = ("none",)
+    respondents: tuple[str, ...] = ()
+    exposures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +204,7 @@ class Policy:
     conf_level: float
     multiplicity: Literal["holm", "fdr_bh"]
     balance_threshold: float
+    power: float
     draws_quick: int
     draws_full: int
     placebo_lists: int
@@ -256,6 +297,8 @@ class Study:
     analyses: tuple[Grid, ...]
     exhibits: tuple[str, ...]
     cost_benefit: CostBenefit | None = None
+    respondents: dict[str, Respondents] = field(default_factory=dict)
+    exposures: dict[str, Exposure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +313,8 @@ class Analysis:
     estimator: str
     inference: str
     treatment: str
+    respondents: str = ""
+    exposure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from biglocal import results
 from biglocal.model import Analysis, DataError, Run, Study, Tolerance, VerifyError
 from biglocal.results import Row, digest
-from biglocal.study import HERE, MONEY, ROOT, sources, tables
+from biglocal.study import HERE, MONEY, ROOT, file_of, sources, tables
 
 if TYPE_CHECKING:
     from biglocal.data.load import Tier
@@ -98,12 +98,14 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str
         "data": {t: tier.digest(t) for t in tables(study, analysis)},
         "draws": draws if analysis.inference in ("wild_bootstrap", "randomisation") else None,
     }
-    files = [*ALWAYS, f"estimators/{analysis.estimator}.py"]
+    files = [*ALWAYS, f"estimators/{file_of(study, analysis.estimator)}.py"]
     for kind, name in (
         ("outcomes", analysis.outcome),
         ("subgroups", analysis.subgroup),
         ("comparisons", analysis.comparison),
         ("treatments", analysis.treatment),
+        ("respondents", analysis.respondents),
+        ("exposures", analysis.exposure),
     ):
         entry = getattr(study, kind).get(name)
         if entry is not None:

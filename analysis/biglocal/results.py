@@ -73,6 +73,8 @@ class Row:
     tier: str
     df_num: int | None = None  # joint tests: the number of restrictions; `df` is then the denominator's
     n_treated_clusters: int | None = None  # Big Local areas behind the term
+    respondents: str = ""  # residents' survey: whose answers
+    exposure: str = ""  # residents' survey: what the outcome is associated with
 
     @property
     def key(self) -> str:

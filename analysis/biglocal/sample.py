@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from biglocal import matching
+from biglocal import matching, residents
 from biglocal.data.borders import bordering
 from biglocal.data.load import Tier
 from biglocal.data.tables import COVARIATES
+from biglocal.levels import classify
 from biglocal.model import (
     Analysis,
     Comparison,
@@ -60,6 +61,8 @@ class Draw:
             return self._programme()
         if analysis.part == "spending":
             return self._spending()
+        if analysis.respondents:
+            return residents.sample(self.study, self.tier, analysis)
         if analysis.outcome not in self.study.outcomes:
             return self._cross_section(analysis)
         return self._over_time(analysis)
@@ -460,25 +463,6 @@ def _to_lsoas(match: Match, units: pd.DataFrame, frame: pd.DataFrame) -> tuple[M
     heads = first[np.where(has, match.sets, np.arange(len(units)))][of]
     sets = np.where(has[of], heads, -1)
     return Match(weight[of], sets, match.score[of]), heads
-
-
-def classify(subgroup: Subgroup, values: pd.Series, reference: pd.Series) -> NDArray[np.object_]:
-    """The level of each value, '' for none. Quantile cuts are taken over `reference` (the treated)."""
-    out = np.full(len(values), "", dtype=object)
-    if subgroup.cuts or subgroup.cuts_quantile:
-        number = values.to_numpy(dtype=float, na_value=np.nan)
-        cuts = list(subgroup.cuts)
-        if subgroup.cuts_quantile:
-            base = reference.to_numpy(dtype=float, na_value=np.nan)
-            cuts = list(np.nanquantile(base, subgroup.cuts_quantile))
-        known = np.isfinite(number)
-        out[known] = np.asarray(subgroup.levels, dtype=object)[np.searchsorted(cuts, number[known], side="left")]
-        return out
-    plain = values.astype(object)
-    for level in subgroup.levels:
-        wanted = dict(subgroup.values).get(level, (level,))
-        out[plain.isin(list(wanted)).to_numpy()] = level
-    return out
 
 
 def _with_periods_before(sample: Sample, cells: pd.DataFrame, label: str) -> Sample:

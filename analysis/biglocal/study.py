@@ -17,16 +17,18 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from biglocal.data.tables import COVARIATES, FIRST_YEAR, LAST_YEAR, TABLES
+from biglocal.data.tables import COVARIATES, EXPOSURES, FIRST_YEAR, LAST_YEAR, TABLES, WAVES
 from biglocal.model import (
     Analysis,
     Comparison,
     CostBenefit,
     Equity,
     Estimation,
+    Exposure,
     Grid,
     Input,
     Outcome,
+    Respondents,
     Scenario,
     Study,
     StudyError,
@@ -37,10 +39,11 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PATH = ROOT / "analysis" / "study.toml"
 MANUSCRIPT = ROOT / "manuscript"
-NAMED = ("treatments", "outcomes", "subgroups", "comparisons", "estimators")
+NAMED = ("treatments", "outcomes", "subgroups", "comparisons", "estimators", "respondents", "exposures")
 PARTS = (
     "programme", "flow", "balance", "overlap", "quality", "trends", "effects", "truth", "years", "subgroups",
     "rivals", "estimators", "sensitivity", "placebo", "robustness", "spending", "equity",
+    "participation", "participants", "change", "association", "attrition", "members_truth", "recovery",
 )  # fmt: skip
 MONEY = "cost_benefit"  # the part whose rows are made of other rows
 MONEY_VIEWS = ("one_way", "two_way", "acceptability", "equity")
@@ -49,7 +52,8 @@ INPUTS = (
     "cost_scale", "cost_last_year", "elasticity",
 )  # fmt: skip
 WITH_SETS = ("nearest", "optimal")  # methods whose sets have one treated unit each
-TABLE_OF = {"area": "programme", "lsoa": "areas", "person": "survey"}
+ADJUSTABLE = ("age", "sex", "qualification", "role")
+TABLE_OF = {"area": "programme", "lsoa": "areas", "person": "survey", "member": "residents"}
 
 
 def modules(folder: str) -> tuple[str, ...]:
@@ -100,17 +104,22 @@ def expand(study: Study) -> tuple[Analysis, ...]:
     """
     out: dict[str, Analysis] = {}
     for block in study.analyses:
-        for comparison, subgroup, treatment, estimator, inference in itertools.product(
-            block.comparisons or ("",), block.subgroups, block.treatments or ("",), block.estimators, block.inference
-        ):
+        for comparison, respondents, exposure, subgroup, treatment, estimator, inference in itertools.product(
+            block.comparisons or ("",), block.respondents or ("",), block.exposures or ("",), block.subgroups,
+            block.treatments or ("",), block.estimators, block.inference,
+        ):  # fmt: skip
             outcomes: Iterable[str] = block.outcomes or ("",)
             if block.part == "balance":
                 chosen = study.comparisons[comparison]
                 outcomes = (*chosen.covariates, *chosen.optional, *baseline(study))
             for outcome in outcomes:
-                names = (block.part, outcome, subgroup, comparison, estimator, treatment, inference)
+                whose = (comparison, respondents)
+                names = (block.part, outcome, exposure, subgroup, *whose, estimator, treatment, inference)
                 key = "/".join(n for n in names if n and n != "none")
-                out[key] = Analysis(key, block.part, outcome, subgroup, comparison, estimator, inference, treatment)
+                out[key] = Analysis(
+                    key, block.part, outcome, subgroup, comparison, estimator, inference, treatment,
+                    respondents, exposure,
+                )  # fmt: skip
     if (money := study.cost_benefit) is not None:
         for name in ("inputs", *(f"scenario/{s}" for s in money.scenarios), *MONEY_VIEWS):
             key = f"{MONEY}/{name}"
@@ -150,10 +159,19 @@ def tables(study: Study, analysis: Analysis) -> tuple[str, ...]:
     """The tables an analysis is drawn from: what its digest depends on, and what is read before it runs."""
     if analysis.part in (MONEY, "spending"):
         return ("costs",) if analysis.part == "spending" else ()
+    if analysis.respondents:
+        population = ("areas", "survey") if analysis.part == "participants" else ()
+        return ("programme", "residents", "residents_truth", *population)
     around = ("borders",) if study.policy.excluded_around == "border" else ()
     if analysis.outcome in study.outcomes:
         return ("areas", "programme", "truth", study.outcomes[analysis.outcome].table, *around)
     return ("areas", "programme", "area_panel", *around)
+
+
+def file_of(study: Study, estimator: str) -> str:
+    """The estimator's file: the entry's own name, or what it uses."""
+    entry = study.estimators.get(estimator)
+    return entry.uses or estimator if entry else estimator
 
 
 def baseline(study: Study) -> dict[str, tuple[str, str]]:
@@ -185,6 +203,8 @@ def _record(where: tuple[str | int, ...]) -> type[Any] | None:
         "subgroups": Subgroup,
         "comparisons": Comparison,
         "estimators": Estimation,
+        "respondents": Respondents,
+        "exposures": Exposure,
         "analyses": Grid,
     }
     if where[0] == MONEY:
@@ -258,9 +278,10 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
         if c.caliper is not None and c.caliper <= 0:
             raise StudyError(f"{file}: {at}.caliper: {c.caliper} is not above 0. Leave it out for no caliper.")
     for m in study.estimators.values():
-        named("estimators", m.name, estimators, "estimator")
+        named("estimators", m.uses or m.name, estimators, "estimator")
         for x in m.options:
-            named(f"estimators.{m.name}.options", x, settings("estimators", m.name), f"option of estimator {m.name}")
+            own = settings("estimators", m.uses or m.name)
+            named(f"estimators.{m.name}.options", x, own, f"option of estimator {m.uses or m.name}")
     for i, block in enumerate(study.analyses):
         at = f"analyses[{i}] (part {block.part})"
         for kind, names, known in (
@@ -268,28 +289,47 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
             ("subgroup", block.subgroups, {"all": None, **study.subgroups}),
             ("comparison", block.comparisons, study.comparisons),
             ("treatment", block.treatments, study.treatments),
-            ("estimator", block.estimators, dict.fromkeys(estimators)),
+            ("estimator", block.estimators, dict.fromkeys([*estimators, *study.estimators])),
+            ("respondent", block.respondents, study.respondents),
+            ("exposure", block.exposures, study.exposures),
         ):
             for name in names:
                 named(f"{at}.{kind}s", name, known, kind)
+        _check_members(study, block, f"{file}: {at}")
         for g, name in itertools.product(block.subgroups, block.outcomes):
-            if g != "all" and study.subgroups[g].of == "person" and study.outcomes[name].table != "survey":
+            if g != "all" and study.subgroups[g].of == "person" and study.outcomes[name].table == "area_panel":
                 raise StudyError(
                     f"{file}: {at}: subgroup {g} is a property of persons, outcome {name} is not from the survey. "
                     f"Put it in a block with survey outcomes only."
                 )
         for g, k in itertools.product(block.subgroups, block.comparisons):
             c = study.comparisons[k]
-            if g != "all" and study.subgroups[g].of != "person" and (c.method not in WITH_SETS or c.level == "area"):
+            if (
+                g != "all"
+                and study.subgroups[g].of in ("area", "lsoa")
+                and (c.method not in WITH_SETS or c.level == "area")
+            ):
                 raise StudyError(
                     f"{file}: {at}: subgroup {g} needs matched sets of LSOAs, comparison {k} (method {c.method}, "
                     f"level {c.level}) makes none. Use method {' or '.join(WITH_SETS)} at level lsoa."
                 )
     if study.cost_benefit is not None:
         _check_money(study, study.cost_benefit, file, named)
+    for r in study.respondents.values():
+        for wave in r.waves:
+            named(f"respondents.{r.name}.waves", str(wave), map(str, WAVES), "wave")
+        if not r.waves or list(r.waves) != sorted(set(r.waves)):
+            raise StudyError(f"{file}: respondents.{r.name}.waves: {list(r.waves)}. Name one or more, in order.")
+    for e in study.exposures.values():
+        for name in e.columns:
+            named(f"exposures.{e.name}.columns", name, EXPOSURES, "answer of members")
+        for name in e.adjust:
+            named(f"exposures.{e.name}.adjust", name, ADJUSTABLE, "column to adjust for")
+        if not e.columns:
+            raise StudyError(f"{file}: exposures.{e.name}.columns: none. Name one or more.")
     templates = [p.name.removesuffix(".md.j2") for p in sorted((manuscript / "exhibits").glob("*.md.j2"))]
-    for e in study.exhibits:
-        named("exhibits", e, templates, "template in manuscript/exhibits")
+    for exhibit in study.exhibits:
+        named("exhibits", exhibit, templates, "template in manuscript/exhibits")
     _check_ranges(study, file)
 
 
@@ -349,6 +389,24 @@ def _check_money(study: Study, money: CostBenefit, file: str, named: Callable[..
     sources(study)
 
 
+def _check_members(study: Study, block: Grid, at: str) -> None:
+    """Outcomes of members need to be told whose answers they are, and nothing of the comparison of areas."""
+    of_members = [o for o in block.outcomes if study.outcomes[o].table == "residents"]
+    if block.respondents and (block.comparisons or block.treatments or len(of_members) < len(block.outcomes)):
+        raise StudyError(
+            f"{at}: respondents go with outcomes of the table residents alone, without comparisons and treatments. "
+            f"Put the others into a block of their own."
+        )
+    if (of_members or block.exposures) and not block.respondents:
+        raise StudyError(f"{at}: outcome {', '.join(of_members)} is of the residents' survey. Name its respondents.")
+    for g in block.subgroups:
+        of = "" if g == "all" else study.subgroups[g].of
+        if block.respondents and of in ("area", "lsoa"):
+            raise StudyError(f"{at}: subgroup {g} is no property of a member. Use one of a person or member.")
+        if of == "member" and not block.respondents:
+            raise StudyError(f"{at}: subgroup {g} is a property of members. Name respondents.")
+
+
 def _check_ranges(study: Study, file: str) -> None:
     """Numbers that would be taken without a word and mean nothing, or switch a safeguard off."""
     p = study.policy
@@ -357,6 +415,7 @@ def _check_ranges(study: Study, file: str) -> None:
         ("policy.conf_level", p.conf_level, 0 < p.conf_level < 1, "between 0 and 1, say 0.95"),
         ("policy.treated_share", p.treated_share, 0 < p.treated_share <= 1, "above 0 and at most 1"),
         ("policy.balance_threshold", p.balance_threshold, p.balance_threshold > 0, "above 0"),
+        ("policy.power", p.power, 0.5 <= p.power < 1, "from 0.5 to below 1, say 0.8"),
         ("policy.draws_quick", p.draws_quick, p.draws_quick >= 99, "99 or more"),
         ("policy.draws_full", p.draws_full, p.draws_full >= p.draws_quick, "draws_quick or more"),
         ("policy.placebo_lists", p.placebo_lists, p.placebo_lists >= 20, "20 or more"),

@@ -41,11 +41,12 @@ RESIDENTS = (
     "within_person",
 )  # of persons who answer again, none of them treated or not: laws in test_waves.py
 CROSS = ("balance", "overlap", "flow", "programme", "match_quality", "spending")  # they take a row a unit
+MEMBERS = ("members_truth", "participants", "participation")  # of who answers: laws in test_participation.py
 Frame = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def test_every_estimator_is_under_a_law() -> None:
-    assert set(modules("estimators")) == {*PANEL, *DESCRIBE, *OWN, *BALANCED, *RESIDENTS, *CROSS}
+    assert set(modules("estimators")) == {*PANEL, *DESCRIBE, *OWN, *BALANCED, *RESIDENTS, *MEMBERS, *CROSS}
 
 
 def by_term(fit: Fit) -> dict[tuple[str, int | None, str], tuple[float, float, float]]:

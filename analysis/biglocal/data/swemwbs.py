@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from biglocal.data.tables import EXPOSURES
 from biglocal.model import DataError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ METRIC = (
     7.00, 9.51, 11.25, 12.40, 13.33, 14.08, 14.75, 15.32, 15.84, 16.36, 16.88, 17.43, 17.98, 18.59, 19.25,
     19.98, 20.73, 21.54, 22.35, 23.21, 24.11, 25.03, 26.02, 27.03, 28.13, 29.31, 30.70, 32.55, 35.00,
 )  # fmt: skip
-ANSWERS = ("general_health", "individual_control", "collective_control", "help_each_other", "belonging")
 ENOUGH = 30  # rows below which the direction of an item is not judged
 
 
@@ -104,7 +104,7 @@ def scored(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         return f"person_id={frame['person_id'].iloc[row]}, year={frame['year'].iloc[row]}"
 
     silent = ~frame["responded"].to_numpy(dtype=bool)
-    answered = frame[[*ITEMS, "swemwbs", *ANSWERS]].notna().any(axis=1).to_numpy()
+    answered = frame[[*ITEMS, "swemwbs", "general_health", *EXPOSURES]].notna().any(axis=1).to_numpy()
     if (silent & answered).any():
         rows = np.flatnonzero(silent & answered)
         raise DataError(

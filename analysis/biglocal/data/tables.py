@@ -53,6 +53,7 @@ CRIMES = ("burglary", "antisocial_behaviour", "criminal_damage", "violence")
 WAVES = (2016, 2018, 2020)
 QUALIFICATIONS = ("none", "below_degree", "degree")
 ROLES = ("officer", "member")
+EXPOSURES = ("individual_control", "collective_control", "help_each_other", "belonging")
 
 
 def _lsoa(doc: str = "Lower layer super output area, 2011 code") -> Column:

@@ -5,6 +5,7 @@ scipy.special rather than scipy.stats: the same numbers, a fifth of the import.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,19 @@ def cluster(
 ) -> Fit:
     """t and F tests from each term's standard error and degrees of freedom; intervals at `conf_level`.
 
-    Descriptive terms with a standard error get an interval and no p-value.
+    Descriptive terms with a standard error get an interval and no p-value. An `odds_ratio` takes its interval and
+    p-value from the log odds ratio of the same period and level.
     """
-    return replace(fit, terms=tuple(_complete(t, conf_level) for t in fit.terms))
+    done = [_complete(t, conf_level) for t in fit.terms]
+    logs = {(t.period, t.level): t for t in done if t.name in ("change", "association")}
+    return replace(fit, terms=tuple(_ratio(t, logs) if t.name == "odds_ratio" else t for t in done))
+
+
+def _ratio(term: Term, logs: dict[tuple[int | None, str], Term]) -> Term:
+    of = logs.get((term.period, term.level))
+    if of is None:
+        return term
+    return replace(term, p_value=of.p_value, conf_low=math.exp(of.conf_low), conf_high=math.exp(of.conf_high))
 
 
 def _complete(term: Term, conf_level: float) -> Term:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
-from biglocal.model import Inapplicable
+from biglocal.model import Fit, Inapplicable, Term
 
 
 def power(effect: float, std_error: float, df: float = math.inf, *, alpha: float = 0.05) -> float:
@@ -33,6 +34,26 @@ def minimum_detectable(std_error: float, df: float = math.inf, *, target: float 
     if not alpha / 2 < target < 1:
         raise Inapplicable(f"power {target:g}: it must lie between {alpha / 2:g} and 1.")
     return std_error * _root(lambda shift: power(shift, 1.0, df, alpha=alpha) - target)
+
+
+def with_minimum_detectable(fit: Fit, *, target: float, alpha: float) -> Fit:
+    """The fit with a term `minimum_detectable` for each tested estimate: same period and level, in its unit.
+
+    Of a fit in log odds it is the odds ratio above 1.
+    """
+    odds = any(t.name == "odds_ratio" for t in fit.terms)
+    found = []
+    for term in fit.terms:
+        if term.tested and term.name in ("change", "association") and term.std_error > 0 and term.df > 0:
+            least = minimum_detectable(term.std_error, term.df, target=target, alpha=alpha)
+            least = math.exp(least) if odds else least
+            found.append(
+                Term(
+                    "minimum_detectable", least, period=term.period, level=term.level, tested=False,
+                    n_treated=term.n_treated, n_treated_clusters=term.n_treated_clusters,
+                )
+            )  # fmt: skip
+    return replace(fit, terms=(*fit.terms, *found))
 
 
 def bloom(std_error: float, df: float = math.inf, *, target: float = 0.8, alpha: float = 0.05) -> float:
