@@ -12,10 +12,10 @@ from biglocal.study import HERE
 
 ORDER = (
     "model", "data.tables", "study", "data", "matching", "levels", "residents", "sample", "estimators", "inference",
-    "placebo", "cost_benefit", "results", "estimate", "worth", "exhibits", "provenance", "trace", "diff", "run",
+    "placebo", "cost_benefit", "results", "estimate", "worth", "provenance", "exhibits", "trace", "diff", "run",
     "__main__",
 )  # fmt: skip
-RENDERING = {"figures", "headers", "markup", "prose", "tabulate", "wording"}  # the rooms of exhibits
+RENDERING = {"cards", "figures", "headers", "markup", "prose", "tabulate", "wording"}  # the rooms of exhibits
 
 
 def rank(module: str) -> int:

@@ -57,17 +57,19 @@ class Text(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.within += tag in ("svg", "style")
+        self.within += tag in ("svg", "style", "script")
+        if tag not in ("button", "strong", "em", "a", "sup", "code"):  # words go on through these
+            self.words.append(" ")
 
     def handle_endtag(self, tag: str) -> None:
-        self.within -= tag in ("svg", "style")
+        self.within -= tag in ("svg", "style", "script")
 
     def handle_data(self, data: str) -> None:
         if not self.within:
             self.words.append(data)
 
     def __str__(self) -> str:
-        return " ".join(" ".join(self.words).split())
+        return " ".join("".join(self.words).split())
 
 
 def files(folder: Path) -> dict[str, bytes]:

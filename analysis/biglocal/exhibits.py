@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from biglocal import headers, markup, tabulate
+from biglocal import cards, headers, markup, tabulate
 from biglocal.headers import Template
 from biglocal.model import Run, Study, StudyError
 from biglocal.prose import Press
@@ -100,7 +100,8 @@ def _write_report(press: Report, out: Path) -> list[Path]:
         what, _, name = piece.place.partition(".")
         parts.append({"piece": piece, "what": what, "block": blocks.get(name)})
     shared = {"parts": parts, "title": press.study.title, "banner": banner(press.run), "kind": kind(press.run)}
-    page = press.format("report.html.j2", toc=markup.headings(pieces), **shared)
+    told = json.dumps(cards.cards(press), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    page = press.format("report.html.j2", toc=markup.headings(pieces), told=told, cards=press.cards, **shared)
     source = press.format("report.typ.j2", **shared)
     files: Any = {"main.typ": source.encode()}  # folder in memory: typst's types do not know of it
     for name, block in blocks.items():
@@ -181,7 +182,7 @@ class Report(Press):
         at = table.caption.split(". ", 1)[0]
         for i, line in enumerate(table.lines, start=1):
             for cell, head in zip(line.cells, table.heads, strict=False):
-                if cell.row and any(isinstance(v, int | float) for v in cell.raw):
+                if cell.traced:
                     raw = cell.raw[0] if len(cell.raw) == 1 else list(cell.raw)
                     where = f"{at}, {line.cells[0].text}, {head.text}"
                     self.record(f"{table.id}.{i}.{head.text}", cell.text, raw, where, cell.row)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from markdown_it.token import Token
 
+CARD, INSIDE, END = "\ue000", "\ue001", "\ue002"  # private characters: around a printed number and its card's name
 PLACE = re.compile(r"@@([\w:.-]+)@@")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~])")
 _LATEX = {
@@ -39,6 +40,26 @@ class Piece:
 def markdown(text: object) -> str:
     """Text as it must stand in Markdown to be read literally, in prose and in cells."""
     return _MARKDOWN.sub(r"\\\1", str(text)).replace("\n", " ")
+
+
+def marked(text: str, card: str) -> str:
+    """A printed number that knows the card which says where it comes from; `unmarked` takes that off again."""
+    return f"{CARD}{card}{INSIDE}{text}{END}"
+
+
+def unmarked(text: str) -> str:
+    """Text without the names of cards, for formats that have none."""
+    return re.sub(f"{CARD}[^{INSIDE}]*{INSIDE}|{END}", "", text)
+
+
+def _buttons(text: str) -> str:
+    opened = re.sub(f"{CARD}([^{INSIDE}]*){INSIDE}", r'<button type="button" class="num" data-card="\1">', text)
+    return opened.replace(END, "</button>")
+
+
+def unescaped(text: str) -> str:
+    """What `markdown` did, undone."""
+    return re.sub(r"\\(.)", r"\1", text)
 
 
 def latex(text: object) -> str:
@@ -70,7 +91,7 @@ def parse(text: str) -> tuple[Piece, ...]:
     while i < len(tokens):
         token = tokens[i]
         if token.type == "heading_open":
-            token.attrSet("id", slug(tokens[i + 1].content))
+            token.attrSet("id", slug(unmarked(tokens[i + 1].content)))
         found = PLACE.fullmatch(tokens[i + 1].content.strip()) if token.type == "paragraph_open" else None
         if found and token.level == 0:
             pieces += [Piece(tuple(tokens[start:i])), Piece(place=found[1])]
@@ -93,13 +114,13 @@ def headings(pieces: Sequence[Piece]) -> tuple[tuple[int, str, str], ...]:
 
 
 def html(piece: Piece) -> str:
-    """A piece of Markdown as HTML."""
+    """A piece of Markdown as HTML; a number that has a card is a button."""
     md = MarkdownIt("commonmark", {"html": False})
-    return str(md.renderer.render(list(piece.tokens), md.options, {}))
+    return _buttons(str(md.renderer.render(list(piece.tokens), md.options, {})))
 
 
 def _text(inline: Token) -> str:
-    return "".join(t.content for t in inline.children or () if t.type in ("text", "code_inline"))
+    return unmarked("".join(t.content for t in inline.children or () if t.type in ("text", "code_inline")))
 
 
 _OPEN = {
@@ -129,7 +150,7 @@ def _typst(token: Token, source: str) -> str:
     if kind in _CLOSE:
         return _CLOSE[kind]
     if kind in ("text", "text_special"):
-        return typst(token.content) if token.content else ""
+        return typst(unmarked(token.content)) if token.content else ""
     if kind == "heading_open":
         return f"#heading(level: {max(1, int(token.tag[1]) - 1)})["
     if kind == "heading_close":

@@ -403,7 +403,7 @@ class Run:
 
     `banner` is SYNTHETIC, PLACEBO or '' and stands on every page. `lacks`: table or column -> what is
     missing and how to get it. `notes`: what was noticed of the data. `digests`: table -> sha256.
-    `versions`: library -> version. `draws`: resampling draws.
+    `versions`: library -> version. `draws`: resampling draws. `files`: file that tables are made from -> sha256.
     """
 
     tier: str
@@ -413,6 +413,7 @@ class Run:
     digests: dict[str, str]
     versions: dict[str, str]
     draws: int = 0
+    files: dict[str, str] = field(default_factory=dict)
 
 
 class Estimator(Protocol):

@@ -68,10 +68,8 @@ class Said:
 
     def _say(self, column: str, text: str, *raw: object) -> str:
         row = self._row()
-        self._press.record(
-            _name(self._press.study, row, column), text, raw[0] if len(raw) == 1 else list(raw), row.analysis, row
-        )
-        return text
+        value = raw[0] if len(raw) == 1 else list(raw)
+        return self._press.record(_name(self._press.study, row, column), text, value, row.analysis, row)
 
     def _number(self, column: str, form: str) -> str:
         value = getattr(self._row(), column)
@@ -192,8 +190,8 @@ class Fact:
         except KeyError:
             raise StudyError(f"{self._file}: no fact '{name}'. {choices(name, self._facts.get('fact', {}))}") from None
         self._press.cite(entry["source"])
-        self._press.record(f"fact.{name}", entry["text"], entry["text"], f"published: {entry['source']}")
-        return markup.markdown(entry["text"])
+        source = f"published: {entry['source']}"
+        return self._press.record(f"fact.{name}", markup.markdown(entry["text"]), entry["text"], source)
 
     __getitem__ = __getattr__
 
@@ -209,6 +207,7 @@ class Press:
         self.before: Path | None = None  # the figures of an earlier run, where they may be taken as they are
         self._published: dict[str, Any] | None = None
         self._cited: set[str] = set()
+        self.cards: dict[str, str] = {}
         self._file = ""  # the template being rendered: where a number is printed
         self._environments: dict[str, jinja2.Environment] = {}
         facts = manuscript / "facts.toml"
@@ -216,13 +215,22 @@ class Press:
 
     # numbers
 
-    def record(self, name: str, text: str, raw: object, source: str, row: Row | None = None) -> None:
-        """Enter a printed number. A name that already stands for another number takes the analysis into its name."""
-        entry = {"text": text, "raw": raw, "source": source, "template": self._file}
+    def record(self, name: str, text: str, raw: object, source: str, row: Row | None = None) -> str:
+        """Enter a printed number; give it back marked with the name of its card.
+
+        A name that already stands for another number takes the analysis into its name.
+        """
+        entry = {"text": markup.unescaped(text), "raw": raw, "source": source, "template": self._file}
         if row:
             entry["row"] = row.key
         if self.numbers.setdefault(name, entry)["raw"] != raw:
-            self.numbers[f"{name} [{source}]"] = entry
+            name = f"{name} [{source}]"
+            self.numbers[name] = entry
+        return markup.marked(text, self.card(row.key if row else name))
+
+    def card(self, origin: str) -> str:
+        """The name of the card of a row (by its key) or of a number of the prose (by its name)."""
+        return self.cards.setdefault(origin, f"c{len(self.cards)}")
 
     def said(self, **wanted: object) -> tuple[Said, ...]:
         """Rows with a number, for prose; columns and values as in a header's `select`."""
@@ -275,7 +283,7 @@ class Press:
         """A short text of a header, rendered as plain text."""
         if "{" not in source:
             return source
-        return self.render(lambda: self.markdown().from_string(source).render(), file)
+        return markup.unmarked(self.render(lambda: self.markdown().from_string(source).render(), file))
 
     def format(self, file: str, **values: object) -> str:
         """A template of formats/, in the delimiters of its kind."""
@@ -358,14 +366,13 @@ class Press:
             raise StudyError(f"no policy '{name}'. {choices(name, self.study.policy.__slots__)}")
         text = plain(value).replace(",", "") if isinstance(value, int | float) else str(value)
         text = percent(value) if as_percent else text
-        self.record(f"study.{name}", text, value, "study.toml")
-        return text
+        said = self.record(f"study.{name}", text, value, "study.toml")
+        return said if isinstance(value, int | float) else text
 
     def own(self, name: str, value: float | str) -> str:
         """A count that the template made of rows, such as how many, or a version; entered under `name`."""
         said = value if isinstance(value, str) else plain(value)
-        self.record(f"count.{name}", said, value, "counted by the template")
-        return said
+        return self.record(f"count.{name}", said, value, "counted by the template")
 
     def start(self) -> str:
         """The year in which the main treatment starts, or the label of its rule."""

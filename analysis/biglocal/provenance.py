@@ -71,6 +71,14 @@ def code(*files: str) -> str:
 
 
 @cache
+def where(file: str, function: str) -> tuple[int, str]:
+    """The line on which a function of a source file begins, and the file's digest."""
+    text = (HERE / file).read_bytes()
+    found = (n.lineno for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef) and n.name == function)
+    return next(found, 1), digest(text)
+
+
+@cache
 def _imports(file: str) -> tuple[str, ...]:
     found = set[str]()
     for node in ast.walk(ast.parse((HERE / file).read_text(encoding="utf-8"))):
@@ -134,7 +142,6 @@ def choices(study: Study) -> dict[str, str]:
 def record(
     run: Run,
     study: Study,
-    inputs: dict[str, str],
     rows_text: str,
     draws: str,
     rendered_from: str,
@@ -143,8 +150,7 @@ def record(
 ) -> str:
     """provenance.json: what went in and what came out, by sha256. No clock, no path outside `out`.
 
-    `inputs`: file of the tier -> sha256. `rendered_from` is '' while the report is not yet, or no longer, that of
-    these rows.
+    `rendered_from` is '' while the report is not yet, or no longer, that of these rows.
     """
     return (
         json.dumps(
@@ -160,7 +166,7 @@ def record(
                     str(p.relative_to(HERE).as_posix()): digest(p.read_bytes()) for p in sorted(HERE.rglob("*.py"))
                 },
                 "data": run.digests,
-                "files": inputs,
+                "files": run.files,
                 "notes": list(run.notes),
                 "lacks": run.lacks,
                 "versions": run.versions,

@@ -79,13 +79,13 @@ def reproduce(
     before = provenance.last(out)
     notes = tier.notes() if todo else provenance.notes(out, tier.digests)
     noticed = tier.notes() if notes is None else notes
-    run = Run(tier.name, tier.banner, tier.lacks, noticed, tier.digests, provenance.versions(), count)
+    run = Run(tier.name, tier.banner, tier.lacks, noticed, tier.digests, provenance.versions(), count, tier.files())
     key = _render_key(text, run, study_path, manuscript, draws)
     reuse = provenance.unaltered(out)
     same = before.get("rendered_from") == key and reuse
 
     def record(rendered_from: str, files: Sequence[Path]) -> None:
-        said = provenance.record(run, study, tier.files(), text, draws, rendered_from, files, out)
+        said = provenance.record(run, study, text, draws, rendered_from, files, out)
         results.write_text(out / "provenance.json", said)
 
     if same:

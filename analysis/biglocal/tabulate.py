@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from biglocal import figures
 from biglocal.data.tables import TABLES
 from biglocal.headers import Column, Header, Template, words
+from biglocal.markup import unescaped
 from biglocal.model import DataError, StudyError
 from biglocal.prose import NONE, Press, held
 from biglocal.results import COLUMNS, Row, select
@@ -69,6 +69,11 @@ class Cell:
     marks: str = ""
     raw: tuple[object, ...] = ("",)
     row: Row | None = None
+
+    @property
+    def traced(self) -> bool:
+        """Whether it shows numbers of a row."""
+        return self.row is not None and any(isinstance(v, int | float) for v in self.raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,7 +497,7 @@ def _published_lines(press: Press) -> list[dict[str, _Found]]:
         try:
             at, said, unit, source = entry["id"], entry["estimate"], entry["unit"], entry["source"]
             name, low, high = entry["label"], entry.get("conf_low"), entry.get("conf_high")
-            cite = _unescaped(press.cite(source)) if source in sources else sources[source]
+            cite = unescaped(press.cite(source)) if source in sources else sources[source]
         except KeyError as e:
             raise DataError(
                 f"{file}: estimate {entry.get('id', entry)}: no {e}. Every estimate has a source and unit."
@@ -517,10 +522,6 @@ def _published_lines(press: Press) -> list[dict[str, _Found]]:
             line |= _beside(press, entry, f"{file}: estimate {at}: row")
         out.append(line)
     return out
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text)
 
 
 def _beside(press: Press, entry: Mapping[str, Any], at: str) -> dict[str, _Found]:

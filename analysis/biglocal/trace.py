@@ -6,7 +6,6 @@ analysis, the analysis its settings, and provenance.json the bytes of all that w
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import zlib
@@ -16,8 +15,8 @@ from typing import Any
 
 from biglocal import headers, provenance, results
 from biglocal.model import Analysis, DataError, Study, StudyError
-from biglocal.results import Row, digest
-from biglocal.study import HERE, MANUSCRIPT, PATH, choices, expand, tables
+from biglocal.results import Row
+from biglocal.study import MANUSCRIPT, PATH, choices, expand, tables
 
 MOST = 8  # rows told in full where a number as printed has more than one
 
@@ -135,11 +134,8 @@ class _Chain:
         return next((n for n, line in enumerate(self.study_lines, start=1) if line.strip() == wanted), None)
 
     def _code(self, file: str, function: str) -> str:
-        text = (HERE / file).read_bytes()
-        line = next(
-            (n.lineno for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef) and n.name == function), 1
-        )
-        sha, then = digest(text), self.record.get("code", {}).get(file)
+        line, sha = provenance.where(file, function)
+        then = self.record.get("code", {}).get(file)
         changed = "" if sha == then else " (CHANGED SINCE THE RUN)"
         return f"biglocal/{file} line {line}, {function}(), sha256 {sha[:12]}{changed}"
 
