@@ -59,7 +59,7 @@ Windows x86-64:
 The verbs of the README (`nox -s ...`), on Linux:
 
     .venv/bin/python -m pip install --no-index --find-links linux --require-hashes -r source/locks/nox.txt
-    UV_NO_INDEX=1 UV_FIND_LINKS="$PWD/linux" .venv/bin/nox -f source/noxfile.py -s reproduce
+    UV_OFFLINE=1 UV_FIND_LINKS="$PWD/linux" .venv/bin/nox -f source/noxfile.py -s reproduce
 
 The tables of the lab: `.venv/bin/biglocal reproduce secure --data DIR` (source/data-raw/README.md).
 """
