@@ -37,6 +37,7 @@ RESIDENTS = (
     "gee",
     "mixed_logit",
     "mixed_model",
+    "multiple_imputation",
     "random_effects",
     "within_person",
 )  # of persons who answer again, none of them treated or not: laws in test_waves.py
