@@ -34,11 +34,13 @@ BALANCED = (
     "roth_santanna",
 )  # of balanced panels, with one treated cluster too: laws in their files
 RESIDENTS = (
+    "attrition",
     "gee",
     "mixed_logit",
     "mixed_model",
     "multiple_imputation",
     "random_effects",
+    "response_weights",
     "within_person",
 )  # of persons who answer again, none of them treated or not: laws in test_waves.py
 CROSS = ("balance", "overlap", "flow", "programme", "match_quality", "spending")  # they take a row a unit
