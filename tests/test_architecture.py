@@ -58,7 +58,7 @@ HEAVY = {
 }
 
 
-@pytest.mark.parametrize("command", [["--help"], ["plan"], ["dictionary"], ["verify", "--help"]])
+@pytest.mark.parametrize("command", [["--help"], ["plan"], ["dictionary"], ["verify", "--help"], ["data", "--dry-run"]])
 def test_starting_imports_nothing_heavy(command: list[str]) -> None:
     code = (
         "import sys; sys.argv = ['biglocal', *sys.argv[1:]]\n"

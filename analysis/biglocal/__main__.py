@@ -131,7 +131,7 @@ def data(
     ] = None,
     statement: Annotated[bool, typer.Option(help="Write the dataset list of data-raw/README.md anew instead.")] = False,
 ) -> None:
-    """Bring the open data: fetch what is absent, say how to get the rest. Exit 1 if a file could not be fetched."""
+    """Fetch the open data that is absent, say how to get the rest. Exit 1 if a file failed or changed upstream."""
     from biglocal.data import fetch, sources
 
     listed = sources.read()
@@ -154,7 +154,7 @@ def data(
         _say("stopped; run the same line again and it goes on where it stopped")
         raise typer.Exit(130) from None
     typer.echo(", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states)), err=True)
-    if "failed" in states:
+    if {"failed", "changed upstream"} & set(states):
         raise typer.Exit(1)
 
 

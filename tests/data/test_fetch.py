@@ -240,7 +240,7 @@ def test_bytes_that_are_not_the_ones_listed(what: str, server: Server, into: Pat
     address = server.at("/f", good(NEWER if what == "sha256" else NEWER + b"E01999999,London,1\n"))
     pinned = {"sha256": sha(GOOD)} if what == "sha256" else {"size": len(GOOD)}
     (report,) = run(into, source(address, **pinned))  # type: ignore[arg-type]
-    assert report.state == ("changed upstream" if what == "sha256" else "failed")
+    assert report.state == "changed upstream"
     assert "sources.toml" in report.said and visible(into) == {}
     (report,) = run(into, source(address, server.at("/mirror", good(GOOD)), **pinned))  # type: ignore[arg-type]
     assert report.state == "fetched" and visible(into) == {NAME: GOOD}
@@ -348,6 +348,14 @@ def test_from_a_folder_does_not_write_over_a_file_of_the_same_name(into: Path, t
     (into / "a.csv").write_bytes(b"mine\n")
     (report,) = run(into, source("http://127.0.0.1:9"), given=tmp_path / "downloads")
     assert report.state == "needs you" and visible(into) == {"a.csv": b"mine\n"}
+
+
+def test_from_the_real_folder(real_data: Path, into: Path) -> None:
+    states = {r.source: r.state for r in fetch(sources.read(), into, given=real_data)}
+    assert {key for key, state in states.items() if state == "copied"} >= {"lookup", "imd", "rural", "samhi", "police"}
+    there, here = folder.folder(real_data), folder.folder(into)
+    assert {r: len(f) for r, f in here.roles.items()} == {r: len(f) for r, f in there.roles.items()}
+    assert [(s.month, s.force) for s in here.street] == [(s.month, s.force) for s in there.street]
 
 
 def test_without_a_network_the_message_says_so(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:

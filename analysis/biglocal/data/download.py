@@ -55,6 +55,10 @@ class Version:
     mark: str
 
 
+class OtherBytes(DataError):
+    """A whole file, and not the one that sources.toml describes."""
+
+
 class _Broken(Exception):
     """A fault that a later try may mend; `after` is the pause the server asks for, in seconds."""
 
@@ -81,8 +85,8 @@ def download(
     """Bring the file at `address` to `part`, going on from what is there; `size` is the number of bytes it must have.
 
     `tick` is told the bytes at hand and the total. On return `part` is whole: as long as the server said.
-    Raises `DataError` for a refusal, a web page instead of a file, a length other than `size`, a server that does
-    not say where the file ends, and when patience is at its end; what came stays in `part` for the next run.
+    Raises `OtherBytes` for a length other than `size`, and `DataError` for a refusal, a web page instead of a file, a
+    server that does not say where the file ends, and when patience is at its end; what came stays for the next run.
     """
     failures = 0
     while True:
@@ -165,7 +169,7 @@ def _once(
     if version.size is not None and have < version.size:
         raise _Broken(f"the connection ended after {have:,} of {version.size:,} bytes")
     if size is not None and have != size:
-        raise DataError(f"the server sent {have:,} bytes, sources.toml says {size:,}")
+        raise OtherBytes(f"the server sent {have:,} bytes, sources.toml says {size:,}")
     return Version(have, version.mark)
 
 
@@ -248,7 +252,7 @@ def _refuse(response: Any, total: int | None, size: int | None) -> None:
     if (packed := response.headers.get("Content-Encoding", "identity").lower()) != "identity":
         raise DataError(f"the server packs the file ({packed}) although it was asked not to")
     if size is not None and total is not None and total != size:
-        raise DataError(f"the server has {total:,} bytes, sources.toml says {size:,}")
+        raise OtherBytes(f"the server has {total:,} bytes, sources.toml says {size:,}")
 
 
 def _mark(headers: Any) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from biglocal.data import folder
-from biglocal.data.download import PATIENCE, Patience, Version, ask, download, forget
+from biglocal.data.download import PATIENCE, OtherBytes, Patience, Version, ask, download, forget
 from biglocal.data.sources import File, Source
 from biglocal.model import DataError
 from biglocal.study import ROOT
@@ -152,11 +152,11 @@ def _bring(source: Source, into: Path, patience: Patience, progress: Callable[[s
                 version = download(address, part, size=file.size, patience=patience, tick=progress(file.name))
                 try:
                     digest = _held(part, source, file)
-                except DataError as error:
-                    changed = changed or isinstance(error, _OtherBytes)
+                except DataError:
                     forget(part)
                     raise
             except DataError as error:
+                changed = changed or isinstance(error, OtherBytes)
                 faults.append(f"{address}: {error}")
                 continue
             _name(part, into / file.name)
@@ -176,15 +176,11 @@ def _bring(source: Source, into: Path, patience: Patience, progress: Callable[[s
     return _said(source, "fetched", fetched)
 
 
-class _OtherBytes(DataError):
-    """The bytes are whole, and not those that the list describes."""
-
-
 def _held(path: Path, source: Source, file: File) -> str:
     """The SHA-256 of a file that may have its name. Raises `DataError` for one that may not."""
     digest = _sha256(path)
     if file.sha256 and digest != file.sha256:
-        raise _OtherBytes(f"sha256 is {digest}, sources.toml says {file.sha256}")
+        raise OtherBytes(f"sha256 is {digest}, sources.toml says {file.sha256}")
     if path.suffix.lower() == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:

@@ -106,18 +106,7 @@ def chosen(sources: Iterable[Source], only: Iterable[str]) -> tuple[Source, ...]
 def statement(sources: Iterable[Source]) -> str:
     """The dataset list and the statement of each source, as Markdown (Social Science Data Editors' template)."""
     sources = tuple(sources)
-    lines = [
-        "### Dataset list",
-        "",
-        "| name | what | publisher | licence | in this package | how to get it | table | exhibits |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| `{s.key}` | {s.name} | {s.publisher} | {s.licence} | no | {_how(s)} | {', '.join(s.tables)} | "
-        f"{', '.join(s.exhibits)} |"
-        for s in sources
-    ]
-    lines += ["", "### Each source", ""]
+    lines = ["### Details on each data source", ""]
     for s in sources:
         lines += [f"#### {s.key}: {s.name}", ""]
         lines += [f"- Publisher: {s.publisher}.", f"- Vintage: {s.vintage}.", f"- Licence: {s.licence}; {s.rights}."]
@@ -133,7 +122,18 @@ def statement(sources: Iterable[Source]) -> str:
         if s.citation:
             lines.append(f"- Cite: {s.citation}")
         lines.append("")
-    return "\n".join(lines)
+    lines += [
+        "## Dataset list",
+        "",
+        "| name | what | publisher | licence | in this package | how to get it | table | exhibits |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| `{s.key}` | {s.name} | {s.publisher} | {s.licence} | no | {_how(s)} | {', '.join(s.tables)} | "
+        f"{', '.join(s.exhibits)} |"
+        for s in sources
+    ]
+    return "\n".join([*lines, ""])
 
 
 def insert(text: str, sources: Iterable[Source]) -> str:
@@ -148,4 +148,4 @@ def insert(text: str, sources: Iterable[Source]) -> str:
 def _how(source: Source) -> str:
     if source.files:
         return f"`nox -s data -- --only {source.key}`"
-    return "by hand: the steps below" if source.tier == "open" else "inside a lab: the steps below"
+    return "by hand: the steps above" if source.tier == "open" else "inside a lab: the steps above"
