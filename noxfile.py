@@ -48,32 +48,39 @@ def _install(session: nox.Session, lock: str) -> None:
     mark.write_text(key)
 
 
+def _biglocal(session: nox.Session, *words: str) -> None:
+    _install(session, "run")
+    session.run("biglocal", *words, *session.posargs)
+
+
 @nox.session
 def reproduce(session: nox.Session) -> None:
     """Data to report: `nox -s reproduce`, or `nox -s reproduce -- open --data DIR --treated FILE`."""
-    _install(session, "run")
-    session.run("biglocal", "reproduce", *session.posargs)
+    _biglocal(session, "reproduce")
 
 
 @nox.session
 def verify(session: nox.Session) -> None:
     """Compare outputs/ with the committed reference, cell by cell."""
-    _install(session, "run")
-    session.run("biglocal", "verify", *session.posargs)
+    _biglocal(session, "verify")
 
 
 @nox.session
 def data(session: nox.Session) -> None:
     """Fetch the open data into data-raw/open, or say how to get it: `nox -s data -- --help`."""
-    _install(session, "run")
-    session.run("biglocal", "data", *session.posargs)
+    _biglocal(session, "data")
 
 
 @nox.session
 def placebo(session: nox.Session) -> None:
     """200 placebo lists: how often the design rejects where nothing happened; options as for reproduce."""
-    _install(session, "run")
-    session.run("biglocal", "reproduce", "--only=placebo", *session.posargs)
+    _biglocal(session, "reproduce", "--only=placebo")
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """500 replications of the synthetic outcomes: bias, coverage and rejections of each method (`-- --jobs 2`)."""
+    _biglocal(session, "reproduce", "--only=simulation")
 
 
 @nox.session

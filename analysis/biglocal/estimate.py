@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from biglocal import placebo
 from biglocal.model import Analysis, Fit, Inapplicable, Sample, Study, Term
 from biglocal.results import Row
-from biglocal.study import file_of
+from biglocal.study import ON_REQUEST, file_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,38 +37,26 @@ def check_levels(draw: Draw, analyses: Sequence[Analysis]) -> None:
 
 def steps(study: Study, analysis: Analysis) -> int:
     """How much an analysis counts in a progress bar."""
-    return study.policy.placebo_lists if analysis.part == "placebo" else 1
+    return {"placebo": study.policy.placebo_lists, "simulation": study.policy.simulations}.get(analysis.part, 1)
 
 
 def estimate(
     draw: Draw, analyses: Sequence[Analysis], draws: int, jobs: int, advance: Callable[[int], None]
 ) -> Iterator[Result]:
-    """Each analysis with its complete fit, or with the reason why there is none; placebo lists last.
+    """Each analysis with its complete fit, or with the reason why there is none; parts on request last.
 
     Neighbours that differ in their inference alone share one sample and one fit. `jobs`: worker processes.
     `advance` is called as `steps` are done.
     """
-    for found in _runs(_fits(draw, [a for a in analyses if a.part != "placebo"], draws), jobs):
+    for found in _runs(_fits(draw, [a for a in analyses if a.part not in ON_REQUEST], draws), jobs):
         for result in found:
             advance(1)
             yield result
-    for analysis in (a for a in analyses if a.part == "placebo"):
-        policy, options = draw.study.policy, _options(draw.study, analysis)
-        items = ((draw, analysis, options, i) for i in range(policy.placebo_lists))
-        lists: list[placebo.One] = []
-        try:
-            for one in _runs(((_placebo, item) for item in items), jobs):
-                advance(1)
-                lists.append(one)
-        except Inapplicable as e:
-            yield analysis, str(e)
-            continue
-        yield analysis, placebo.summary(lists, policy.placebo_effect, policy.conf_level)
-
-
-def _placebo(draw: Draw, analysis: Analysis, options: dict[str, Any], i: int) -> placebo.One:
-    rng = generator(draw.study.seed, f"{analysis.id}/{i}")
-    return placebo.once(draw, analysis, options, draw.study.policy.placebo_effect, rng)
+    for part in ON_REQUEST:
+        wanted = [a for a in analyses if a.part == part]
+        if wanted:  # imported by name: a change to one part computes no row of another again
+            run = importlib.import_module(f"biglocal.{part}").run
+            yield from run(draw, wanted, partial(_runs, jobs=jobs), partial(generator, draw.study.seed), advance)
 
 
 def _fits(draw: Draw, analyses: Sequence[Analysis], draws: int) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:

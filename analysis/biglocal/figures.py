@@ -530,6 +530,63 @@ def design_forest(canvas: Canvas) -> Figure:
     return figure
 
 
+def simulation(canvas: Canvas) -> Figure:
+    """Coverage with an effect and rejections without one, a line a method, with Monte Carlo intervals."""
+    from matplotlib.figure import Figure
+
+    study = canvas.study
+    names = ("outcome", "treatment", "estimator", "inference")
+
+    def method(row: Row) -> tuple[str, ...]:
+        return tuple(getattr(row, n) for n in names)
+
+    lines = sorted(
+        {method(r) for r in canvas.rows}, key=lambda k: [order(study, n, v) for n, v in zip(names, k, strict=True)]
+    )
+    blocks = [k[:2] for k in lines]
+    at, heads, y = [], [], 0.0
+    for i, block in enumerate(blocks):
+        if i == 0 or block != blocks[i - 1]:
+            heads.append((y, ", ".join(label(study, n, v) for n, v in zip(names, block, strict=False))))
+            y -= 1
+        at.append(y)
+        y -= 1
+    height = 0.165 * -y + 0.8
+    figure = Figure(figsize=(WIDTH, height))
+    left, right = figure.subplots(1, 2, sharey=True)
+    figure.subplots_adjust(left=0.46, right=0.985, top=1 - 0.25 / height, bottom=0.55 / height, wspace=0.1)
+    sides = ((left, "coverage", 95, (93, 97), "Coverage, %"), (right, "rejection_rate", 5, None, "Rejected, %"))
+    for ax, term, right_value, band, title in sides:
+        of = {method(r): r for r in canvas.rows if r.term == term and _known(r)}
+        there = [(of[k], a) for k, a in zip(lines, at, strict=True) if k in of]
+        values = [100 * _value(r.estimate) for r, _ in there]
+        errors = [[100 * e for e in side] for side in _errors([r for r, _ in there])]
+        if band:
+            ax.axvspan(*band, color="#e8eef4", linewidth=0)
+        ax.axvline(right_value, color=DARK, linewidth=0.9, linestyle="--")
+        style: dict[str, Any] = {"color": BLUE, "marker": "o", "linestyle": "none", "markersize": 3.5}
+        ax.errorbar(values, [a for _, a in there], xerr=errors, **style)
+        ax.set_title(title)
+        ax.tick_params(axis="y", length=0)
+        ax.locator_params(axis="x", nbins=5)
+    words = [f"{label(study, 'estimator', k[2])}; {label(study, 'inference', k[3]).lower()}" for k in lines]
+    left.set_yticks(at)
+    left.set_yticklabels(words, fontsize=6)
+    for a, text in heads:
+        left.text(
+            -0.02,
+            a,
+            text,
+            transform=left.get_yaxis_transform(),
+            ha="right",
+            va="center",
+            fontweight="bold",
+            fontsize=6.5,
+        )
+    left.set_ylim(y + 0.4, 0.6)
+    return figure
+
+
 def _timeline(ax: Axes, outcome: Outcome, years: Sequence[int], start: float | None) -> None:
     if start is not None:
         ax.axvline(start, color=DARK, linewidth=0.8, linestyle=":")
@@ -555,6 +612,7 @@ FIGURES: dict[str, Callable[[Canvas], Figure]] = {
     "flow": flow,
     "design_forest": design_forest,
     "p_values": p_values,
+    "simulation": simulation,
     "love": love,
     "overlap": overlap,
     "trends": trends,

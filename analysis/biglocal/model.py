@@ -209,6 +209,8 @@ class Policy:
     draws_full: int
     placebo_lists: int
     placebo_effect: float
+    simulations: int
+    simulation_effects: dict[str, float]
     min_cell: int
     min_months: int
 

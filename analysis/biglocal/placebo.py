@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from biglocal.model import DataError, Fit, Term
+from biglocal.model import DataError, Fit, Inapplicable, Term
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     import pandas as pd
@@ -35,6 +35,36 @@ class One:
     planted: float
     covered: bool
     counts: tuple[int, int, int, int]
+
+
+def run(
+    draw: Draw,
+    analyses: Sequence[Analysis],
+    runs: Callable[[Any], Iterator[Any]],
+    rng: Callable[[str], np.random.Generator],
+    advance: Callable[[int], None],
+) -> Iterator[tuple[Analysis, Fit | str]]:
+    """Each analysis with what its placebo lists say, or the reason why there is nothing to say.
+
+    `runs` calls functions with their arguments, in order; `rng` gives random numbers by name.
+    """
+    policy = draw.study.policy
+    for analysis in analyses:
+        known = draw.study.estimators.get(analysis.estimator)
+        options = dict(known.options) if known else {}
+        items = (
+            (once, (draw, analysis, options, policy.placebo_effect, rng(f"{analysis.id}/{i}")))
+            for i in range(policy.placebo_lists)
+        )
+        lists: list[One] = []
+        try:
+            for one in runs(items):
+                advance(1)
+                lists.append(one)
+        except Inapplicable as e:
+            yield analysis, str(e)
+            continue
+        yield analysis, summary(lists, policy.placebo_effect, policy.conf_level)
 
 
 def draw_list(frame: pd.DataFrame, areas: int, rng: np.random.Generator) -> pd.DataFrame:

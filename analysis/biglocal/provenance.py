@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from biglocal import results
 from biglocal.model import Analysis, DataError, Run, Study, Tolerance, VerifyError
 from biglocal.results import Row, digest
-from biglocal.study import HERE, MONEY, ROOT, file_of, sources, tables
+from biglocal.study import HERE, MONEY, ON_REQUEST, ROOT, file_of, sources, tables
 
 if TYPE_CHECKING:
     from biglocal.data.load import Tier
@@ -107,6 +107,8 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str
         "draws": draws if analysis.inference in ("wild_bootstrap", "randomisation") else None,
     }
     files = [*ALWAYS, f"estimators/{file_of(study, analysis.estimator)}.py"]
+    if analysis.part in ON_REQUEST:
+        files.append(f"{analysis.part}.py")
     for kind, name in (
         ("outcomes", analysis.outcome),
         ("subgroups", analysis.subgroup),

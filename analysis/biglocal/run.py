@@ -18,7 +18,7 @@ from biglocal.data import load as data_load
 from biglocal.data.load import Tier
 from biglocal.model import Analysis, DataError, Run, Study, StudyError
 from biglocal.results import COLUMNS, Row
-from biglocal.study import HERE, MANUSCRIPT, MONEY, PATH, ROOT, expand, sources, tables
+from biglocal.study import HERE, MANUSCRIPT, MONEY, ON_REQUEST, PATH, ROOT, expand, sources, tables
 from biglocal.study import load as load_study
 
 OUTPUTS = ROOT / "outputs"
@@ -118,7 +118,6 @@ def _others(out: Path, fresh: set[str], plan: Sequence[Analysis]) -> tuple[Row, 
 
 
 JOURNAL = "results.journal.csv"
-ON_REQUEST = ("placebo",)  # parts that take minutes: run by `--only`, kept as long as they hold
 
 
 def choose(

@@ -42,7 +42,7 @@ MANUSCRIPT = ROOT / "manuscript"
 NAMED = ("treatments", "outcomes", "subgroups", "comparisons", "estimators", "respondents", "exposures")
 PARTS = (
     "programme", "flow", "balance", "overlap", "quality", "trends", "effects", "truth", "years", "subgroups",
-    "rivals", "estimators", "sensitivity", "placebo", "robustness", "spending", "equity",
+    "rivals", "estimators", "sensitivity", "placebo", "simulation", "robustness", "spending", "equity",
     "participation", "participants", "change", "association", "attrition", "members_truth", "recovery",
 )  # fmt: skip
 MONEY = "cost_benefit"  # the part whose rows are made of other rows
@@ -51,6 +51,7 @@ INPUTS = (
     "value", "value_prices", "price_year", "base_year", "rate_benefit", "rate_cost", "share", "last_year", "fade",
     "cost_scale", "cost_last_year", "elasticity",
 )  # fmt: skip
+ON_REQUEST = ("placebo", "simulation")  # parts that take minutes, each with a module of its name; run by `--only`
 WITH_SETS = ("nearest", "optimal")  # methods whose sets have one treated unit each
 ADJUSTABLE = ("age", "sex", "qualification", "role")
 TABLE_OF = {"area": "programme", "lsoa": "areas", "person": "survey", "member": "residents"}
@@ -327,6 +328,8 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
             named(f"exposures.{e.name}.adjust", name, ADJUSTABLE, "column to adjust for")
         if not e.columns:
             raise StudyError(f"{file}: exposures.{e.name}.columns: none. Name one or more.")
+    for x in study.policy.simulation_effects:
+        named("policy.simulation_effects", x, study.outcomes, "outcome")
     templates = [p.name.removesuffix(".md.j2") for p in sorted((manuscript / "exhibits").glob("*.md.j2"))]
     for exhibit in study.exhibits:
         named("exhibits", exhibit, templates, "template in manuscript/exhibits")
@@ -419,6 +422,7 @@ def _check_ranges(study: Study, file: str) -> None:
         ("policy.draws_quick", p.draws_quick, p.draws_quick >= 99, "99 or more"),
         ("policy.draws_full", p.draws_full, p.draws_full >= p.draws_quick, "draws_quick or more"),
         ("policy.placebo_lists", p.placebo_lists, p.placebo_lists >= 20, "20 or more"),
+        ("policy.simulations", p.simulations, p.simulations >= 20, "20 or more"),
         ("policy.min_cell", p.min_cell, p.min_cell >= 0, "0 (nothing is suppressed) or more"),
         ("policy.min_months", p.min_months, 1 <= p.min_months <= 12, "1 to 12"),
         ("tolerance.relative", study.tolerance.relative, study.tolerance.relative >= 0, "0 or more"),

@@ -379,7 +379,9 @@ def _find(press: Press, template: Template, column: Column, rows: Sequence[Row],
         if raw is None:
             return _Found("–", ("", "") if value == "interval" else ("",), caution=row.reason, row=row)
         if value == "interval":
-            return _Found(interval(raw[0], raw[1], decimals(row.unit)), raw, caution=row.reason, row=row)
+            # shares and ratios of an outcome are not in its unit: they name their decimals
+            places = int(column.format[-1]) if column.format.startswith("number") else decimals(row.unit)
+            return _Found(interval(raw[0], raw[1], places), raw, caution=row.reason, row=row)
         if isinstance(raw, str):
             return _Found(label(press.study, value, raw) or "–", (raw,), row=row)
         form = column.format or format_of(value)

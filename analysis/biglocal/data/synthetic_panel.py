@@ -138,8 +138,14 @@ def samhi(rng: np.random.Generator, areas: pd.DataFrame) -> np.ndarray:
     return np.asarray(np.array(SAMHI_MEAN) + out * (1 + SAMHI_STRETCH) ** (t - 2))
 
 
-def _expected(rng: np.random.Generator, crime: str, areas: pd.DataFrame, common: dict[str, np.ndarray]) -> np.ndarray:
-    """Expected recorded crimes, (LSOAs, 9 years). `common`: draws that the four crimes share, by level."""
+def shared(rng: np.random.Generator, areas: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The draws that the four crimes share, by level."""
+    codes = _codes(areas)
+    return {level: rng.standard_normal(int(codes[level].max()) + 1) for level in ("district", "msoa", "lsoa")}
+
+
+def expected(rng: np.random.Generator, crime: str, areas: pd.DataFrame, common: dict[str, np.ndarray]) -> np.ndarray:
+    """Expected recorded crimes, (LSOAs, 9 years). `common`: what `shared` drew."""
     import numpy as np
 
     codes, v, t = _codes(areas), CRIME_SPREAD[crime], np.arange(len(YEARS))
@@ -179,10 +185,16 @@ def _counts(
     spread = np.std(counts / people[:, None], axis=0, ddof=1)
     wanted = np.maximum(expected + effect * spread * people[:, None], 0.0)
     treated = np.flatnonzero((effect != 0).any(axis=1))
-    e, w = expected[treated], wanted[treated]
-    fewer = moving.binomial(counts[treated], np.minimum(w / e, 1.0))
-    counts[treated] = fewer + moving.poisson(np.maximum(w - e, 0.0))
+    counts[treated] = moved(moving, counts[treated], expected[treated], wanted[treated])
     return np.asarray(counts)
+
+
+def moved(rng: np.random.Generator, counts: np.ndarray, expected: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Poisson `counts` with these expectations, thinned or added to until they are Poisson with those `wanted`."""
+    import numpy as np
+
+    fewer = rng.binomial(counts, np.minimum(wanted / expected, 1.0))
+    return np.asarray(fewer + rng.poisson(np.maximum(wanted - expected, 0.0)))
 
 
 def panel(rng: np.random.Generator, areas: pd.DataFrame, programme: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
@@ -201,8 +213,7 @@ def panel(rng: np.random.Generator, areas: pd.DataFrame, programme: pd.DataFrame
     index[for_gaps.random((n, t)) < 0.002] = np.nan
     index[for_gaps.permutation(n)[:60]] = np.nan
 
-    codes = _codes(areas)
-    common = {level: for_crime.standard_normal(int(codes[level].max()) + 1) for level in ("district", "msoa", "lsoa")}
+    common = shared(for_crime, areas)
     people = areas["population"].fillna(1614).to_numpy(dtype=float)
     northwest = pd.unique(areas.loc[(areas["region"] == "North West").to_numpy(), "district"].astype(str))
     block = int(for_gaps.integers(0, len(northwest) - 10))
@@ -214,7 +225,7 @@ def panel(rng: np.random.Generator, areas: pd.DataFrame, programme: pd.DataFrame
     for crime in CRIMES:
         stream, counting, moving = for_crime.spawn(3)
         effect = effects(f"{crime}_z", truth, areas, programme, YEARS)
-        counts = _counts(counting, moving, _expected(stream, crime, areas, common), effect, people)
+        counts = _counts(counting, moving, expected(stream, crime, areas, common), effect, people)
         blank = gap.copy()
         if crime == "criminal_damage":
             blank[:, 0] = True  # did not exist before September 2011 (FACTS, raw files)

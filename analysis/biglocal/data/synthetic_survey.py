@@ -42,6 +42,21 @@ COURSE = {
 PLACE_SD = {"district": 0.05, "msoa11": 0.06, "lsoa11": 0.10}
 DISTRICT_YEAR_SD, LSOA_YEAR_SD = 0.03, 0.05
 ON_DEPRIVATION = -0.10  # general well-being for a sd of the Index (assumed)
+# What the codes of `_people` stand for.
+CODED = {
+    "sex": ("female", "male"),
+    "qualification": QUALIFICATIONS,
+    "activity": ("employed", "unemployed", "inactive"),
+    "tenure": ("owner", "social", "private"),
+    "ethnicity": ("white", "other"),
+}
+# Of general well-being by the codes of `_people`, blank last: assumed, of the size UK studies tell; with a dip in
+# middle age (`personal`).
+GRADIENTS = {
+    "qualification": (-0.12, 0.0, 0.06, 0.0),
+    "activity": (0.04, -0.45, -0.06, 0.0),
+    "tenure": (0.05, -0.20, -0.05, 0.0),
+}
 REFUSED, DONT_KNOW = 0.004, 0.006  # codes -9 and -8
 
 
@@ -79,6 +94,58 @@ def _people(rng: np.random.Generator, need: np.ndarray, london: np.ndarray) -> d
     return out
 
 
+def _need(areas: pd.DataFrame) -> np.ndarray:
+    """Standard scores of the Index (LSOAs,), blanks at the mean."""
+    import numpy as np
+
+    imd = areas["imd"].fillna(areas["imd"].mean()).to_numpy()
+    return np.asarray((imd - imd.mean()) / imd.std())
+
+
+def surroundings(rng: np.random.Generator, areas: pd.DataFrame) -> np.ndarray:
+    """What a place and a year add to general well-being, (LSOAs, 10 years)."""
+    import numpy as np
+    import pandas as pd
+
+    place = ON_DEPRIVATION * _need(areas)
+    for column, sd in PLACE_SD.items():
+        code = pd.factorize(areas[column])[0]
+        place = place + sd * rng.standard_normal(int(code.max()) + 1)[code]
+    district = pd.factorize(areas["district"])[0]
+    shocks = DISTRICT_YEAR_SD * rng.standard_normal((int(district.max()) + 1, len(YEARS)))[district]
+    shocks += LSOA_YEAR_SD * rng.standard_normal((len(areas), len(YEARS)))
+    return np.asarray(place[:, None] + shocks)
+
+
+def personal(around: np.ndarray, who: dict[str, np.ndarray]) -> np.ndarray:
+    """General well-being of persons (rows,): `around` with what age and the codes of `_people` add."""
+    import numpy as np
+
+    wellbeing = around + 0.15 * ((who["age"] - 48.0) / 20.0) ** 2 - 0.12
+    for column, gradient in GRADIENTS.items():
+        wellbeing += np.array(gradient)[who[column]]
+    return np.asarray(wellbeing)
+
+
+def latent(item: str, wellbeing: np.ndarray, year: np.ndarray, sex: np.ndarray) -> np.ndarray:
+    """The expected latent score of persons (rows,); the score adds a standard normal. `year` counts from the first."""
+    import numpy as np
+
+    mean = LOADINGS[item] * wellbeing + np.array(COURSE[item])[year]
+    if item == "anxiety":
+        mean += np.where(sex == 0, 0.05, -0.05)
+    return np.asarray(mean)
+
+
+def anxious(mean: np.ndarray, noise: np.ndarray, effect: np.ndarray) -> np.ndarray:
+    """Who is of high anxiety (rows,), where the chance of it moves by `effect` percentage points."""
+    import numpy as np
+    from scipy.special import ndtr, ndtri
+
+    chance = ndtr(mean - ndtri(np.cumsum(SHARES["anxiety"])[HIGH - 1])) + effect / 100.0
+    return np.asarray(ndtr(noise) > 1.0 - chance)
+
+
 def survey(rng: np.random.Generator, areas: pd.DataFrame, programme: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """The `survey` table: about a million respondents of 2011 to 2020, four items of 0 to 10, no proxies.
 
@@ -103,40 +170,22 @@ def survey(rng: np.random.Generator, areas: pd.DataFrame, programme: pd.DataFram
     home, year = cell // t, cell % t
     rows = len(cell)
 
-    imd = areas["imd"].fillna(areas["imd"].mean()).to_numpy()
-    need = (imd - imd.mean()) / imd.std()
-    place = ON_DEPRIVATION * need
-    for column, sd in PLACE_SD.items():
-        code = pd.factorize(areas[column])[0]
-        place = place + sd * for_places.standard_normal(int(code.max()) + 1)[code]
-    district = pd.factorize(areas["district"])[0]
-    shocks = DISTRICT_YEAR_SD * for_places.standard_normal((int(district.max()) + 1, t))[district]
-    shocks += LSOA_YEAR_SD * for_places.standard_normal((n, t))
-    around = (place[:, None] + shocks).ravel()
-
-    who = _people(for_people, need[home], (areas["region"] == "London").to_numpy()[home])
-    age, sex = who["age"], who["sex"]
-    # Gradients are assumed, of the size UK studies tell: a dip in middle age, joblessness, social renting.
-    wellbeing = around[cell] + 0.15 * ((age - 48.0) / 20.0) ** 2 - 0.12
-    wellbeing += np.array([-0.12, 0.0, 0.06, 0.0])[who["qualification"]]
-    wellbeing += np.array([0.04, -0.45, -0.06, 0.0])[who["activity"]]
-    wellbeing += np.array([0.05, -0.20, -0.05, 0.0])[who["tenure"]]
+    around = surroundings(for_places, areas).ravel()
+    who = _people(for_people, _need(areas)[home], (areas["region"] == "London").to_numpy()[home])
+    sex = who["sex"]
+    wellbeing = personal(around[cell], who)
     person = for_scores.standard_normal(rows, dtype=np.float32)
 
     scores: dict[str, np.ndarray] = {}
     for item in ITEMS:
-        load = LOADINGS[item]
+        load, mean = LOADINGS[item], latent(item, wellbeing, year, sex)
         cuts = ndtri(np.cumsum(SHARES[item])[:-1])
-        mean = load * wellbeing + np.array(COURSE[item])[year]
-        if item == "anxiety":
-            mean += np.where(sex == 0, 0.05, -0.05)
         noise = load * person + np.sqrt(1 - load**2) * for_scores.standard_normal(rows, dtype=np.float32)
         score = np.searchsorted(cuts, mean + noise).astype(np.int8)
         effect = effects(item, truth, areas, programme, YEARS).ravel()[cell]
         at = np.flatnonzero(effect != 0)
         if item == "anxiety":
-            chance = ndtr(mean[at] - cuts[HIGH - 1]) + effect[at] / 100.0
-            high = ndtr(noise[at].astype(float)) > 1.0 - chance
+            high = anxious(mean[at], noise[at].astype(float), effect[at])
             score[at] = np.where(high, np.maximum(score[at], HIGH), np.minimum(score[at], HIGH - 1))
         else:
             up = effect[at] > 0
@@ -161,11 +210,7 @@ def survey(rng: np.random.Generator, areas: pd.DataFrame, programme: pd.DataFram
             "lsoa11": named(home, areas["lsoa11"].tolist()),
             "weight": np.round(weight, 3),
             **scores,
-            "age": age,
-            "sex": named(who["sex"], ("female", "male")),
-            "qualification": named(who["qualification"], QUALIFICATIONS),
-            "activity": named(who["activity"], ("employed", "unemployed", "inactive")),
-            "tenure": named(who["tenure"], ("owner", "social", "private")),
-            "ethnicity": named(who["ethnicity"], ("white", "other")),
+            "age": who["age"],
+            **{column: named(who[column], values) for column, values in CODED.items()},
         }
     )

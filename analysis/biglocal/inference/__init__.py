@@ -7,6 +7,7 @@ regression     the projected regression that covariances are made from
 twoway         `clustered` one way or more, `independent` (iid, HC1 to HC3)
 hac            `driscoll_kraay`, `newey_west`
 satterthwaite  `corrected` (CR0 to CR3, Satterthwaite degrees of freedom), `wald_htz`, `jackknife`
+many           `many`: the regression's estimate and errors for many outcomes on one design
 wild           `wild_cluster`: wild cluster bootstrap-t, confidence sets by inversion
 randomisation  `randomise`: the treatment dealt again among clusters, within strata
 multiplicity   `adjust`, and `romano_wolf` by the wild bootstrap

@@ -29,7 +29,8 @@ class Corrected:
     """Estimates (p,), standard errors (p,), degrees of freedom (p,), covariance (p, p); `test` is HTZ over all p.
 
     `moments` (p, p, G, G): the expected products of the p coefficients' cluster terms under the working model,
-    from which degrees of freedom of any contrast follow.
+    from which degrees of freedom of any contrast follow. `adjusted` (n, p): its sum with the residuals over a
+    cluster's rows is that cluster's term; the outcome is not in it.
     """
 
     estimate: NDArray[np.float64]
@@ -37,6 +38,7 @@ class Corrected:
     df: NDArray[np.float64]
     vcov: NDArray[np.float64]
     moments: NDArray[np.float64]
+    adjusted: NDArray[np.float64]
 
     def p_values(self) -> NDArray[np.float64]:
         """Two-sided p-values (p,) against t with each coefficient's own degrees of freedom."""
@@ -104,6 +106,7 @@ def corrected_fit(
     middle = u.T @ ((w * w * target)[:, None] * u)
     root = fit.x @ fit.bread  # (n, p): the coefficient is root'w y
     score = np.empty((p, groups))
+    adjusted = np.empty((n, p))
     own = np.empty((p, p, groups))
     across = np.empty((p, groups, u.shape[1]))
     back = np.empty((p, groups, u.shape[1]))
@@ -122,6 +125,7 @@ def corrected_fit(
             else:
                 hat = ug @ (ug * wg[:, None]).T + hat_t
                 a = np.linalg.pinv(np.eye(len(rows)) - hat, rcond=FLAT).T @ wr
+        adjusted[rows] = a
         score[:, g] = a.T @ eg
         # p_i = (1 - H)' a_i in R^n, split into its part in the cluster and its part along u
         b = a if fit.absorbed is None else _without_absorbed(a, fit.absorbed[rows], wg)
@@ -141,7 +145,7 @@ def corrected_fit(
         factor *= (n - 1) / (n - parameters(fit, [], "full"))
     vcov = factor * score @ score.T
     df = np.array([_df(moments[j, j]) for j in range(p)])
-    return Corrected(fit.beta, np.sqrt(np.diag(vcov)), df, vcov, moments)
+    return Corrected(fit.beta, np.sqrt(np.diag(vcov)), df, vcov, moments, adjusted)
 
 
 def wald_htz(fit: Corrected, contrast: ArrayLike | None = None) -> Wald:

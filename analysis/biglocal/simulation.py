@@ -1,0 +1,425 @@
+"""Simulation: outcomes drawn anew by the synthetic tier's own process, with a known effect and with none.
+
+Places, programme, matching, blanks and, in the survey, the persons stay as they are; the outcome is drawn again. So
+each method is asked on the study's own design whether it is unbiased, whether its 95% interval holds the effect
+95 times in 100, and how often it claims an effect where there is none. Interval errors of the answers: a share's by
+Wilson (1927), a mean's by its standard error (Morris, White and Crowther 2019, Stat Med 38:2074).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from biglocal.model import Analysis, Fit, Inapplicable, Sample, Term
+from biglocal.placebo import wilson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_array
+
+    from biglocal.inference.many import Many
+    from biglocal.sample import Draw
+
+    Floats = NDArray[np.float64]
+
+BATCH = 20  # replications of a task: their outcomes are held at once
+DRAWS = 199  # of wild bootstrap and randomisation: with 199 a test at 5% is exact, 0.05 x 200 being whole
+LINEAR = ("twfe", "event_study", "repeated_cross_section")  # least squares: all replications in one product
+RESAMPLED = ("wild_bootstrap", "randomisation")
+GOOD = (0.93, 0.97)  # coverage of a 95% interval that needs no reason
+MATERIAL = 0.1  # a bias below this share of the estimates' spread moves coverage by less than 0.2 points
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A sample without its outcome: `row` (n,) is the place of each row in what is drawn, `effect` (n,) the known
+    effect on it. `cells` (cells, n) takes rows to their weighted means, where the sample is made of such."""
+
+    sample: Sample
+    row: NDArray[np.int64]
+    effect: Floats
+    cells: csr_array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What every replication of an outcome shares, and what a worker is sent.
+
+    `places`: the columns of `areas` that outcomes are drawn from. `persons`: of the survey, see `_persons`. `methods`:
+    analysis, its design, settings of its estimator, and, where it is least squares, its products.
+    """
+
+    outcome: str
+    scale: float
+    places: pd.DataFrame
+    persons: dict[str, NDArray[Any]]
+    designs: dict[str, Design]
+    methods: tuple[tuple[Analysis, str, dict[str, Any], Many | None], ...]
+    conf_level: float
+    rng: Callable[[str], np.random.Generator]
+
+
+def run(
+    draw: Draw,
+    analyses: Sequence[Analysis],
+    runs: Callable[[Any], Iterator[Any]],
+    rng: Callable[[str], np.random.Generator],
+    advance: Callable[[int], None],
+) -> Iterator[tuple[Analysis, Fit | str]]:
+    """Each analysis with what its replications say, or the reason why there is nothing to say.
+
+    Analyses of one outcome and comparison share its draws. `runs` calls functions with their arguments, in order.
+    """
+    import numpy as np
+
+    count, level = draw.study.policy.simulations, draw.study.policy.conf_level
+    for _, some in itertools.groupby(analyses, key=lambda a: (a.outcome, a.comparison)):
+        group = list(some)
+        try:
+            world = _world(draw, group, rng)
+            batches = [range(i, min(i + BATCH, count)) for i in range(0, count, BATCH)]
+            found = []
+            for batch, part in zip(batches, runs((replications, (world, b)) for b in batches), strict=True):
+                advance(len(batch) * len(group))
+                found.append(part)
+        except Inapplicable as e:
+            yield from ((a, str(e)) for a in group)
+            continue
+        every = np.concatenate(found)
+        for i, (analysis, key, _, _) in enumerate(world.methods):
+            yield analysis, summary(every[:, i], world.designs[key], level)
+
+
+def replications(world: World, which: range) -> Floats:
+    """Replications x methods x (without effect, with) x (estimate, std_error, conf_low, conf_high, p_value)."""
+    import numpy as np
+
+    drawn = [_outcomes(world, world.rng(f"simulation/{world.outcome}/{i}")) for i in which]
+    out = np.full((len(which), len(world.methods), 2, 5), np.nan)
+    for m, (analysis, key, options, product) in enumerate(world.methods):
+        y = np.stack([one[key] for one in drawn])
+        if product is not None:
+            estimate, error = product.estimates(y.reshape(-1, y.shape[-1]))
+            out[:, m] = tested(estimate, error, product.df, world.conf_level).reshape(len(which), 2, 5)
+            continue
+        for r, j in itertools.product(range(len(which)), range(2)):
+            name = f"{analysis.id}/{which[r]}/{j}"
+            out[r, m, j] = _called(analysis, world.designs[key].sample, y[r, j], options, world, name)
+    return out
+
+
+def tested(estimate: Floats, error: Floats, df: float, level: float) -> Floats:
+    """Estimates and errors (R,) with interval and p-value by t: (R, 5)."""
+    import numpy as np
+    from scipy.special import stdtr, stdtrit
+
+    width = float(stdtrit(df, (1 + level) / 2)) * error
+    return np.column_stack(
+        [estimate, error, estimate - width, estimate + width, 2 * stdtr(df, -np.abs(estimate / error))]
+    )
+
+
+def _called(
+    analysis: Analysis, sample: Sample, y: Floats, options: dict[str, Any], world: World, name: str
+) -> tuple[float, float, float, float, float]:
+    """One replication through estimator and inference, as the study calls them."""
+    from biglocal import inference
+    from biglocal.estimators import estimator
+
+    function = estimator(analysis.estimator)
+    sample = replace(sample, frame=sample.frame.assign(y=y))
+    infer = inference.infer(analysis.inference, world.conf_level, DRAWS)
+    fit = infer(function, sample, function(sample, **options), world.rng(name))
+    att = next(t for t in fit.terms if t.name == "att")
+    return att.estimate, att.std_error, att.conf_low, att.conf_high, att.p_value
+
+
+# --- the design: what stays as it is ---------------------------------------------------------------------------
+
+
+def _world(draw: Draw, group: Sequence[Analysis], rng: Callable[[str], np.random.Generator]) -> World:
+    """Raises `Inapplicable` for a tier or outcome that has no process to draw from."""
+    import numpy as np
+
+    outcome = draw.study.outcomes[group[0].outcome]
+    if draw.tier.name != "synthetic":
+        raise Inapplicable("Outcomes can be drawn anew on the synthetic tier only: `nox -s simulate`.")
+    if outcome.name not in draw.study.policy.simulation_effects:
+        raise Inapplicable(f"No effect on {outcome.name} to put in: name it in policy.simulation_effects.")
+    base = draw.study.policy.simulation_effects[outcome.name]
+    numbered: dict[str, Design] = {}
+    designs: dict[str, Design] = {}
+    methods = []
+    for a in group:
+        if a.treatment not in numbered:
+            numbered[a.treatment] = _design(draw, a, base)
+        kind = _kind(a, outcome.table)
+        key = f"{a.treatment} {kind}"
+        if key not in designs:
+            designs[key] = {"rows": lambda d: d, "cells": _by_cell, "whole": _whole}[kind](numbered[a.treatment])
+        options = dict(draw.study.estimators[a.estimator].options) if a.estimator in draw.study.estimators else {}
+        linear = a.estimator in LINEAR and a.inference not in RESAMPLED and not options
+        methods.append((a, key, options, _product(designs[key].sample, a) if linear else None))
+    areas = draw.tier.table("areas")
+    persons: dict[str, NDArray[Any]] = {}
+    if outcome.table == "survey":
+        used = np.unique(np.concatenate([d.row for d in designs.values()]))
+        designs = {k: replace(d, row=np.searchsorted(used, d.row)) for k, d in designs.items()}
+        persons = _persons(draw.tier.table("survey").iloc[used], areas)
+    places = areas[["lsoa11", "msoa11", "district", "region", "imd", "crime", "population"]]
+    name = outcome.column.removesuffix("_z")
+    return World(name, outcome.scale, places, persons, designs, tuple(methods), draw.study.policy.conf_level, rng)
+
+
+def _kind(analysis: Analysis, table: str) -> Literal["rows", "cells", "whole"]:
+    """How a method takes its sample: synthetic difference-in-differences needs whole panels; resampling persons is
+    the same as resampling their areas' means, for treatment and clusters are those of the area."""
+    if analysis.estimator == "synthetic_did":
+        return "whole"
+    return "cells" if table == "survey" and analysis.inference in RESAMPLED else "rows"
+
+
+def _design(draw: Draw, analysis: Analysis, base: float) -> Design:
+    """The sample of `analysis` with, for an outcome, the number of its row in the outcome's table."""
+    import numpy as np
+
+    draw.matched(analysis.comparison)  # by the tier's own outcomes, before these give way to numbers
+    outcome = draw.study.outcomes[analysis.outcome]
+    table = draw.tier.table(outcome.table)
+    value = table[outcome.column].to_numpy(dtype=float, na_value=np.nan)
+    there = np.isfinite(value) & ~np.isin(value, outcome.codes_missing)
+    plain = replace(outcome, at_least=None, scale=1.0, codes_missing=())
+    kept = {n: draw.tier.table(n) for n in ("areas", "programme", "truth")}
+    kept[outcome.table] = table.assign(**{outcome.column: np.where(there, np.arange(len(table)), np.nan)})
+    sample = replace(
+        draw,
+        study=replace(draw.study, outcomes={**draw.study.outcomes, outcome.name: plain}),
+        tier=replace(draw.tier, _kept=kept),
+    ).sample(analysis)
+    frame = sample.frame.drop(columns="effect", errors="ignore")
+    return Design(replace(sample, frame=frame), frame["y"].to_numpy().astype(np.int64), effects(frame, base))
+
+
+def effects(frame: pd.DataFrame, base: float) -> Floats:
+    """The known effect on each row (n,): half of `base` in the first treated year, a quarter more each year after.
+
+    Where starts are staggered the first cohort has half as much again and the last half as much, those between on
+    a line.
+    """
+    import numpy as np
+
+    first = frame["first_treated"].to_numpy(dtype=float)
+    now = frame["d"].to_numpy() == 1
+    starts = np.unique(first[np.isfinite(first)])
+    by_cohort = np.linspace(1.5, 0.5, len(starts)) if len(starts) > 1 else np.ones(1)
+    cohort = np.searchsorted(starts, np.where(now, first, starts[0]))
+    since = np.where(now, frame["time"].to_numpy() - first, 0.0)
+    return np.where(now, base * by_cohort[cohort] * (0.5 + 0.25 * since), 0.0)
+
+
+def _whole(design: Design) -> Design:
+    """The units seen in every year."""
+    import numpy as np
+
+    frame = design.sample.frame
+    kept = (frame.groupby("unit")["unit"].transform("size") == frame["time"].nunique()).to_numpy()
+    said = f"LSOAs seen in every year only: {frame.loc[~kept, 'unit'].nunique():,} left."
+    sample = replace(design.sample, frame=frame[kept].reset_index(drop=True), caution=said)
+    return Design(sample, design.row[kept], np.asarray(design.effect[kept]))
+
+
+def _by_cell(design: Design) -> Design:
+    """Weighted means by unit and year: the same estimate and cluster terms as from the persons."""
+    import numpy as np
+    from scipy.sparse import csr_array
+
+    frame = design.sample.frame
+    span = int(frame["time"].max()) + 1
+    _, first, cell = np.unique(frame["unit"].to_numpy() * span + frame["time"], return_index=True, return_inverse=True)
+    weight = frame["weight"].to_numpy()
+    total = np.bincount(cell, weight)
+    mean = csr_array((weight / total[cell], (cell, np.arange(len(frame)))), shape=(len(total), len(frame)))
+    cells = frame.iloc[first].reset_index(drop=True).assign(weight=total)
+    return Design(replace(design.sample, frame=cells), design.row, design.effect, mean)
+
+
+def _product(sample: Sample, analysis: Analysis) -> Many:
+    """The ATT as products. Of an event study: the mean of the years from the start on, by their treated rows."""
+    import numpy as np
+
+    from biglocal.inference.many import many
+    from biglocal.inference.regression import coded, regression
+
+    frame = sample.frame
+    x = frame["d"].to_numpy()[:, None]
+    contrast = np.ones(1)
+    if analysis.estimator == "event_study":
+        since = (frame["time"] - frame["first_treated"]).to_numpy(dtype=float)
+        rest = np.array([e for e in np.unique(since[np.isfinite(since)]) if e != -1])
+        x = (since[:, None] == rest).astype(float)
+        mass = np.where(rest >= 0, frame["weight"].to_numpy() @ x, 0.0)
+        contrast = mass / mass.sum()
+    fit = regression(
+        frame["y"], x, fixed=(frame["unit"], frame["time"]), weight=frame["weight"], within=frame["cluster"]
+    )
+    return many(fit, coded(frame["cluster"]), contrast, "CR2" if analysis.inference == "cr2" else "CR1")
+
+
+def _persons(survey: pd.DataFrame, areas: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """Of each person used (rows,): `cell`, the place and year among places x years; `year` from the first; `sex`; and
+    `own`, well-being but for the place."""
+    import numpy as np
+    import pandas as pd
+
+    from biglocal.data.synthetic_survey import CODED, personal
+    from biglocal.data.synthetic_truth import YEARS
+
+    year = survey["year"].to_numpy(dtype=np.int64) - YEARS[0]
+    home = pd.Index(areas["lsoa11"].astype(str)).get_indexer(survey["lsoa11"].astype(str))
+    who = {c: np.asarray(pd.Categorical(survey[c].astype(object), categories=list(v)).codes) for c, v in CODED.items()}
+    own = personal(np.zeros(len(survey)), who | {"age": survey["age"].to_numpy(dtype=float)})
+    return {"cell": home * len(YEARS) + year, "year": year, "sex": who["sex"], "own": own}
+
+
+# --- the outcome: what is drawn anew ---------------------------------------------------------------------------
+
+
+def _outcomes(world: World, rng: np.random.Generator) -> dict[str, Floats]:
+    """One replication: by design the outcome (2, n) without and with effect, all from the same draws."""
+    import numpy as np
+
+    from biglocal.data import synthetic_panel, synthetic_survey
+
+    both = np.array([[0.0], [1.0]])
+    out: dict[str, Floats] = {}
+    if world.outcome == "samhi":
+        level = synthetic_panel.samhi(rng, world.places).ravel()
+        out = {k: level[d.row] + both * d.effect for k, d in world.designs.items()}
+    elif world.persons:
+        who = world.persons
+        around = synthetic_survey.surroundings(rng, world.places).ravel()
+        mean = synthetic_survey.latent(world.outcome, who["own"] + around[who["cell"]], who["year"], who["sex"])
+        noise = rng.standard_normal(len(mean))
+        for k, d in world.designs.items():
+            high = [synthetic_survey.anxious(mean[d.row], noise[d.row], b * d.effect) for b in (0.0, 1.0)]
+            out[k] = world.scale * np.array(high, dtype=float)
+    else:  # counts of a crime, the effect on the log of the expected number
+        expected = synthetic_panel.expected(
+            rng, world.outcome, world.places, synthetic_panel.shared(rng, world.places)
+        ).ravel()
+        counts = rng.poisson(expected)
+        for k, d in world.designs.items():
+            now = np.flatnonzero(d.effect)
+            at = d.row[now]
+            more = counts[d.row].astype(float)
+            more[now] = synthetic_panel.moved(rng, counts[at], expected[at], expected[at] * np.exp(d.effect[now]))
+            out[k] = np.array([counts[d.row], more], dtype=float)
+    return {k: v if world.designs[k].cells is None else (world.designs[k].cells @ v.T).T for k, v in out.items()}
+
+
+# --- what the replications say ---------------------------------------------------------------------------------
+
+
+def summary(found: Floats, design: Design, level: float) -> Fit:
+    """What replications (n, 2, 5), as of `replications`, say together.
+
+    Terms: `replications`; `truth`, the mean known effect over treated rows; `bias` of the estimates of it, with its
+    Monte Carlo error; `drift`, the mean estimate without effect, with its own; `sd_estimates`; `error_ratio`, the mean
+    standard error over that (by the delta method, on logs; none for resampling, which has none); `coverage`, the share
+    of intervals that hold the truth; `rejection_rate`, the share without effect with p < 1 - level. Coverage outside
+    93 to 97% has its reasons in `caution`.
+    """
+    import numpy as np
+    from scipy.special import stdtrit
+
+    n = len(found)
+    frame, effect = design.sample.frame, design.effect
+    now = effect != 0
+    weight = _row_weight(design)
+    truth = float(weight[now] @ effect[now] / weight[now].sum())
+    null, planted = found[:, 0], found[:, 1]
+    spread = float(planted[:, 0].std(ddof=1))
+    bias, drift = float(planted[:, 0].mean()) - truth, float(null[:, 0].mean())
+    error, drift_error = spread / np.sqrt(n), float(null[:, 0].std(ddof=1)) / np.sqrt(n)
+    width = float(stdtrit(n - 1, (1 + level) / 2))
+    ratio = float(planted[:, 1].mean()) / spread
+    relative = planted[:, 1].std(ddof=1) / planted[:, 1].mean()
+    log_error = float(np.sqrt(relative**2 / n + 1 / (2 * (n - 1))))
+    covered = float(_held(planted, truth).mean())
+    rejected = float((null[:, 4] < 1 - level).mean())
+
+    def mean(name: str, value: float, e: float) -> Term:
+        low, high = value - width * e, value + width * e
+        return Term(name, value, e, n - 1, conf_low=low, conf_high=high, tested=False)
+
+    def share(name: str, value: float) -> Term:
+        low, high = wilson(value, n, level)
+        return Term(name, value, conf_low=low, conf_high=high, tested=False)
+
+    ends = {"conf_low": ratio * np.exp(-width * log_error), "conf_high": ratio * np.exp(width * log_error)}
+    terms = [
+        Term("replications", float(n), tested=False),
+        Term("truth", truth, tested=False),
+        mean("bias", bias, error),
+        mean("drift", drift, drift_error),
+        Term("sd_estimates", spread, tested=False),
+        share("coverage", covered),
+        share("rejection_rate", rejected),
+    ]
+    if np.isfinite(ratio):
+        terms.append(Term("error_ratio", ratio, **{k: float(v) for k, v in ends.items()}, tested=False))
+    by = {t.name: t for t in terms}
+    treated = frame[frame["treated"] == 1]
+    return Fit(
+        tuple(terms),
+        n_obs=len(effect),
+        n_units=int(frame["unit"].nunique()),
+        n_treated=int(treated["unit"].nunique()),
+        n_clusters=int(frame["cluster"].nunique()),
+        caution=" ".join(filter(None, [design.sample.caution, _reasons(by, planted, truth)])),
+    )
+
+
+def _row_weight(design: Design) -> Floats:
+    """Weights of the rows that effects were put on: of persons, where the sample is of their means."""
+    import numpy as np
+
+    weight = design.sample.frame["weight"].to_numpy(dtype=float)
+    return weight if design.cells is None else np.asarray(design.cells.T @ weight)
+
+
+def _held(planted: Floats, value: float) -> NDArray[np.bool_]:
+    return (planted[:, 2] <= value) & (value <= planted[:, 3])
+
+
+def _reasons(by: dict[str, Term], planted: Floats, truth: float) -> str:
+    """Why coverage is off, in measured terms; nothing where it is not, or not beyond Monte Carlo error."""
+    coverage, spread, bias, drift = (by[k] for k in ("coverage", "sd_estimates", "bias", "drift"))
+    if GOOD[0] <= coverage.estimate <= GOOD[1]:
+        return ""
+    if coverage.conf_low <= 0.95 <= coverage.conf_high:
+        return "Coverage: within Monte Carlo error of 95%."
+    out = []
+    own = bias.estimate - drift.estimate
+    if abs(own) > MATERIAL * spread.estimate:
+        held = float(_held(planted, truth + own).mean())
+        out.append(
+            f"it averages the effects with other weights than treated rows have ({truth + own:.3g}, not {truth:.3g}); "
+            f"of its own average intervals hold {held:.1%}"
+        )
+    if abs(drift.estimate) > MATERIAL * spread.estimate and drift.conf_low * drift.conf_high > 0:
+        out.append(
+            f"treated and comparison rows drift apart without any effect, by {drift.estimate:.2g}: trends in these "
+            f"data follow deprivation and region, which matching leaves unequal"
+        )
+    if "error_ratio" in by and not by["error_ratio"].conf_low <= 1 <= by["error_ratio"].conf_high:
+        ratio = by["error_ratio"].estimate
+        why = "shocks that districts share reach across clusters" if ratio < 1 else "errors are conservative by design"
+        out.append(f"standard errors are {ratio:.2f} of the spread: {why}")
+    return f"Coverage: {'; '.join(out) or 'neither bias nor standard errors explain it, so the shape of t does'}."
