@@ -72,6 +72,12 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
         more = ("bias", "sd_estimates", "mean_std_error", "planted_effect", "planted_mean", "planted_coverage")
         rate = said("rejection_rate", 0.05, conf_low=0.03, conf_high=0.08)
         return [*bins, said("lists", 200.0), rate, *(said(name, 0.01, std_error=0.002) for name in more)]
+    if a.part == "simulation":
+        shares = [
+            said(t, v, conf_low=v - 0.02, conf_high=v + 0.02) for t, v in (("coverage", 0.95), ("rejection_rate", 0.05))
+        ]
+        ratio = said("error_ratio", 1.0, conf_low=0.9, conf_high=1.1)
+        return [*shares, ratio, said("truth", -0.1), said("bias", 0.001, std_error=0.002)]
     if a.part == "sensitivity":
         return [said(name, 1.5) for name in ("breakdown_gamma", "standardised", "e_value", "e_value_limit")]
     if a.part == "overlap":

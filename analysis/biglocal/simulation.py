@@ -92,8 +92,8 @@ def run(
             yield from ((a, str(e)) for a in group)
             continue
         every = np.concatenate(found)
-        for i, (analysis, key, _, _) in enumerate(world.methods):
-            yield analysis, summary(every[:, i], world.designs[key], level)
+        for i, (method, caution) in enumerate(zip(world.methods, _cautions(world), strict=True)):
+            yield method[0], summary(every[:, i], world.designs[method[1]], level, caution)
 
 
 def replications(world: World, which: range) -> Floats:
@@ -138,6 +138,17 @@ def _called(
     fit = infer(function, sample, function(sample, **options), world.rng(name))
     att = next(t for t in fit.terms if t.name == "att")
     return att.estimate, att.std_error, att.conf_low, att.conf_high, att.p_value
+
+
+def _cautions(world: World) -> Iterator[str]:
+    """Where each method stands outside its assumptions on its design, as its own fit says."""
+    from biglocal.estimators import estimator
+
+    drawn = _outcomes(world, world.rng(f"simulation/{world.outcome}/0"))
+    for analysis, key, options, _ in world.methods:
+        sample = world.designs[key].sample
+        sample = replace(sample, frame=sample.frame.assign(y=drawn[key][1]))
+        yield estimator(analysis.estimator)(sample, **options).caution
 
 
 # --- the design: what stays as it is ---------------------------------------------------------------------------
@@ -281,7 +292,7 @@ def _persons(survey: pd.DataFrame, areas: pd.DataFrame) -> dict[str, NDArray[Any
     from biglocal.data.synthetic_truth import YEARS
 
     year = survey["year"].to_numpy(dtype=np.int64) - YEARS[0]
-    home = pd.Index(areas["lsoa11"].astype(str)).get_indexer(survey["lsoa11"].astype(str))
+    home = pd.Index(areas["lsoa11"].astype(str)).get_indexer(pd.Index(survey["lsoa11"].astype(str)))
     who = {c: np.asarray(pd.Categorical(survey[c].astype(object), categories=list(v)).codes) for c, v in CODED.items()}
     own = personal(np.zeros(len(survey)), who | {"age": survey["age"].to_numpy(dtype=float)})
     return {"cell": home * len(YEARS) + year, "year": year, "sex": who["sex"], "own": own}
@@ -320,20 +331,26 @@ def _outcomes(world: World, rng: np.random.Generator) -> dict[str, Floats]:
             more = counts[d.row].astype(float)
             more[now] = synthetic_panel.moved(rng, counts[at], expected[at], expected[at] * np.exp(d.effect[now]))
             out[k] = np.array([counts[d.row], more], dtype=float)
-    return {k: v if world.designs[k].cells is None else (world.designs[k].cells @ v.T).T for k, v in out.items()}
+    return {k: _to_cells(world.designs[k], v) for k, v in out.items()}
+
+
+def _to_cells(design: Design, y: Floats) -> Floats:
+    import numpy as np
+
+    return y if design.cells is None else np.asarray((design.cells @ y.T).T)
 
 
 # --- what the replications say ---------------------------------------------------------------------------------
 
 
-def summary(found: Floats, design: Design, level: float) -> Fit:
+def summary(found: Floats, design: Design, level: float, caution: str = "") -> Fit:
     """What replications (n, 2, 5), as of `replications`, say together.
 
     Terms: `replications`; `truth`, the mean known effect over treated rows; `bias` of the estimates of it, with its
     Monte Carlo error; `drift`, the mean estimate without effect, with its own; `sd_estimates`; `error_ratio`, the mean
     standard error over that (by the delta method, on logs; none for resampling, which has none); `coverage`, the share
     of intervals that hold the truth; `rejection_rate`, the share without effect with p < 1 - level. Coverage outside
-    93 to 97% has its reasons in `caution`.
+    93 to 97% has its reasons in the fit's caution, after the method's own `caution`.
     """
     import numpy as np
     from scipy.special import stdtrit
@@ -362,7 +379,6 @@ def summary(found: Floats, design: Design, level: float) -> Fit:
         low, high = wilson(value, n, level)
         return Term(name, value, conf_low=low, conf_high=high, tested=False)
 
-    ends = {"conf_low": ratio * np.exp(-width * log_error), "conf_high": ratio * np.exp(width * log_error)}
     terms = [
         Term("replications", float(n), tested=False),
         Term("truth", truth, tested=False),
@@ -373,7 +389,8 @@ def summary(found: Floats, design: Design, level: float) -> Fit:
         share("rejection_rate", rejected),
     ]
     if np.isfinite(ratio):
-        terms.append(Term("error_ratio", ratio, **{k: float(v) for k, v in ends.items()}, tested=False))
+        low, high = (float(ratio * np.exp(side * width * log_error)) for side in (-1, 1))
+        terms.append(Term("error_ratio", ratio, conf_low=low, conf_high=high, tested=False))
     by = {t.name: t for t in terms}
     treated = frame[frame["treated"] == 1]
     return Fit(
@@ -382,7 +399,7 @@ def summary(found: Floats, design: Design, level: float) -> Fit:
         n_units=int(frame["unit"].nunique()),
         n_treated=int(treated["unit"].nunique()),
         n_clusters=int(frame["cluster"].nunique()),
-        caution=" ".join(filter(None, [design.sample.caution, _reasons(by, planted, truth)])),
+        caution=" ".join(filter(None, [caution, _reasons(by, planted, truth)])),
     )
 
 
@@ -410,8 +427,8 @@ def _reasons(by: dict[str, Term], planted: Floats, truth: float) -> str:
     if abs(own) > MATERIAL * spread.estimate:
         held = float(_held(planted, truth + own).mean())
         out.append(
-            f"it averages the effects with other weights than treated rows have ({truth + own:.3g}, not {truth:.3g}); "
-            f"of its own average intervals hold {held:.1%}"
+            f"it averages the effects with other weights than treated rows have ({truth + own:.3g}, not {truth:.3g}), "
+            f"which {held:.1%} of its intervals hold"
         )
     if abs(drift.estimate) > MATERIAL * spread.estimate and drift.conf_low * drift.conf_high > 0:
         out.append(
@@ -420,6 +437,7 @@ def _reasons(by: dict[str, Term], planted: Floats, truth: float) -> str:
         )
     if "error_ratio" in by and not by["error_ratio"].conf_low <= 1 <= by["error_ratio"].conf_high:
         ratio = by["error_ratio"].estimate
-        why = "shocks that districts share reach across clusters" if ratio < 1 else "errors are conservative by design"
-        out.append(f"standard errors are {ratio:.2f} of the spread: {why}")
+        small = "they take clusters for many and independent, and districts share shocks in these data"
+        large = "they take clusters for drawn at random, and places stay the same here"
+        out.append(f"standard errors are {ratio:.2f} of the spread: {small if ratio < 1 else large}")
     return f"Coverage: {'; '.join(out) or 'neither bias nor standard errors explain it, so the shape of t does'}."
