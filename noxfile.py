@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import nox
@@ -48,39 +49,26 @@ def _install(session: nox.Session, lock: str) -> None:
     mark.write_text(key)
 
 
-def _biglocal(session: nox.Session, *words: str) -> None:
-    _install(session, "run")
-    session.run("biglocal", *words, *session.posargs)
+VERBS = {  # session: what `biglocal` is called with, and what `nox -l` says
+    "reproduce": (["reproduce"], "Data to report; with real data: `-- open --data DIR --treated FILE`."),
+    "verify": (["verify"], "Compare outputs/ with the committed reference, cell by cell."),
+    "data": (["data"], "Fetch the open data into data-raw/open, or say how to get it: `-- --help`."),
+    "placebo": (["reproduce", "--only=placebo"], "200 placebo lists: how often the design rejects in vain."),
+    "simulate": (["reproduce", "--only=simulation"], "500 replications of made outcomes: bias, coverage, rejections."),
+}
 
 
-@nox.session
-def reproduce(session: nox.Session) -> None:
-    """Data to report: `nox -s reproduce`, or `nox -s reproduce -- open --data DIR --treated FILE`."""
-    _biglocal(session, "reproduce")
+def _verb(words: list[str], doc: str) -> Callable[[nox.Session], None]:
+    def run(session: nox.Session) -> None:
+        _install(session, "run")
+        session.run("biglocal", *words, *session.posargs)
+
+    run.__doc__ = doc
+    return run
 
 
-@nox.session
-def verify(session: nox.Session) -> None:
-    """Compare outputs/ with the committed reference, cell by cell."""
-    _biglocal(session, "verify")
-
-
-@nox.session
-def data(session: nox.Session) -> None:
-    """Fetch the open data into data-raw/open, or say how to get it: `nox -s data -- --help`."""
-    _biglocal(session, "data")
-
-
-@nox.session
-def placebo(session: nox.Session) -> None:
-    """200 placebo lists: how often the design rejects where nothing happened; options as for reproduce."""
-    _biglocal(session, "reproduce", "--only=placebo")
-
-
-@nox.session
-def simulate(session: nox.Session) -> None:
-    """500 replications of the synthetic outcomes: bias, coverage and rejections of each method (`-- --jobs 2`)."""
-    _biglocal(session, "reproduce", "--only=simulation")
+for name, (words, doc) in VERBS.items():
+    nox.session(_verb(words, doc), name=name)
 
 
 @nox.session

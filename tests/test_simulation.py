@@ -116,23 +116,21 @@ def test_products_are_the_estimators_called_replication_by_replication(
 ) -> None:
     for outcome, least in (("samhi", 3), ("high_anxiety", 1)):
         world = world_of(outcome, "twfe", "repeated_cross_section")
-        methods = tuple(m for m in world.methods if m[3] is not None)
+        methods = tuple(m for m in world.methods if m.product is not None)
         assert len(methods) == least
         world = replace(world, methods=methods)
-        one_by_one = replace(world, methods=tuple((a, k, o, None) for a, k, o, _ in methods))
+        one_by_one = replace(world, methods=tuple(replace(m, product=None) for m in methods))
         fast, slow = (simulation.replications(w, range(2)) for w in (world, one_by_one))
         np.testing.assert_allclose(fast, slow, rtol=1e-7, atol=1e-10)
 
 
 def test_resampled_means_of_areas_are_the_resampled_persons(world_of: Callable[..., simulation.World]) -> None:
     world = world_of("high_anxiety", "twfe")
-    assert {a.inference for a, *_ in world.methods} == {"wild_bootstrap", "randomisation"}
+    assert {m.analysis.inference for m in world.methods} == {"wild_bootstrap", "randomisation"}
     cells = next(iter(world.designs.values()))
     persons = world_of("high_anxiety", "imputation").designs
     ((key, of_persons),) = persons.items()
-    by_person = replace(
-        world, designs={key: of_persons}, methods=tuple((a, key, o, None) for a, _, o, _ in world.methods)
-    )
+    by_person = replace(world, designs={key: of_persons}, methods=tuple(replace(m, design=key) for m in world.methods))
     assert cells.cells is not None and of_persons.cells is None
     one, other = (simulation.replications(w, range(1)) for w in (world, by_person))
     np.testing.assert_allclose(one[..., 4], other[..., 4])

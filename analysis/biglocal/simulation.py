@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from biglocal.model import Analysis, Fit, Inapplicable, Sample, Term
 from biglocal.placebo import wilson
+from biglocal.study import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -48,11 +49,22 @@ class Design:
 
 
 @dataclass(frozen=True, slots=True)
+class Method:
+    """An analysis, the key of its design, the file of its estimator with its settings, and, where it is least squares,
+    its products."""
+
+    analysis: Analysis
+    design: str
+    file: str
+    options: dict[str, Any]
+    product: Many | None
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """What every replication of an outcome shares, and what a worker is sent.
 
-    `places`: the columns of `areas` that outcomes are drawn from. `persons`: of the survey, see `_persons`. `methods`:
-    analysis, its design, settings of its estimator, and, where it is least squares, its products.
+    `places`: the columns of `areas` that outcomes are drawn from. `persons`: of the survey, see `_persons`.
     """
 
     outcome: str
@@ -60,7 +72,7 @@ class World:
     places: pd.DataFrame
     persons: dict[str, NDArray[Any]]
     designs: dict[str, Design]
-    methods: tuple[tuple[Analysis, str, dict[str, Any], Many | None], ...]
+    methods: tuple[Method, ...]
     conf_level: float
     rng: Callable[[str], np.random.Generator]
 
@@ -93,7 +105,7 @@ def run(
             continue
         every = np.concatenate(found)
         for i, (method, caution) in enumerate(zip(world.methods, _cautions(world), strict=True)):
-            yield method[0], summary(every[:, i], world.designs[method[1]], level, caution)
+            yield method.analysis, summary(every[:, i], world.designs[method.design], level, caution)
 
 
 def replications(world: World, which: range) -> Floats:
@@ -102,15 +114,14 @@ def replications(world: World, which: range) -> Floats:
 
     drawn = [_outcomes(world, world.rng(f"simulation/{world.outcome}/{i}")) for i in which]
     out = np.full((len(which), len(world.methods), 2, 5), np.nan)
-    for m, (analysis, key, options, product) in enumerate(world.methods):
-        y = np.stack([one[key] for one in drawn])
-        if product is not None:
-            estimate, error = product.estimates(y.reshape(-1, y.shape[-1]))
-            out[:, m] = tested(estimate, error, product.df, world.conf_level).reshape(len(which), 2, 5)
+    for m, method in enumerate(world.methods):
+        y = np.stack([one[method.design] for one in drawn])
+        if method.product is not None:
+            estimate, error = method.product.estimates(y.reshape(-1, y.shape[-1]))
+            out[:, m] = tested(estimate, error, method.product.df, world.conf_level).reshape(len(which), 2, 5)
             continue
         for r, j in itertools.product(range(len(which)), range(2)):
-            name = f"{analysis.id}/{which[r]}/{j}"
-            out[r, m, j] = _called(analysis, world.designs[key].sample, y[r, j], options, world, name)
+            out[r, m, j] = _called(method, y[r, j], world, f"{method.analysis.id}/{which[r]}/{j}")
     return out
 
 
@@ -125,17 +136,15 @@ def tested(estimate: Floats, error: Floats, df: float, level: float) -> Floats:
     )
 
 
-def _called(
-    analysis: Analysis, sample: Sample, y: Floats, options: dict[str, Any], world: World, name: str
-) -> tuple[float, float, float, float, float]:
+def _called(method: Method, y: Floats, world: World, name: str) -> tuple[float, float, float, float, float]:
     """One replication through estimator and inference, as the study calls them."""
     from biglocal import inference
     from biglocal.estimators import estimator
 
-    function = estimator(analysis.estimator)
+    function, sample = estimator(method.file), world.designs[method.design].sample
     sample = replace(sample, frame=sample.frame.assign(y=y))
-    infer = inference.infer(analysis.inference, world.conf_level, DRAWS)
-    fit = infer(function, sample, function(sample, **options), world.rng(name))
+    infer = inference.infer(method.analysis.inference, world.conf_level, DRAWS)
+    fit = infer(function, sample, function(sample, **method.options), world.rng(name))
     att = next(t for t in fit.terms if t.name == "att")
     return att.estimate, att.std_error, att.conf_low, att.conf_high, att.p_value
 
@@ -145,10 +154,10 @@ def _cautions(world: World) -> Iterator[str]:
     from biglocal.estimators import estimator
 
     drawn = _outcomes(world, world.rng(f"simulation/{world.outcome}/0"))
-    for analysis, key, options, _ in world.methods:
-        sample = world.designs[key].sample
-        sample = replace(sample, frame=sample.frame.assign(y=drawn[key][1]))
-        yield estimator(analysis.estimator)(sample, **options).caution
+    for method in world.methods:
+        sample = world.designs[method.design].sample
+        sample = replace(sample, frame=sample.frame.assign(y=drawn[method.design][1]))
+        yield estimator(method.file)(sample, **method.options).caution
 
 
 # --- the design: what stays as it is ---------------------------------------------------------------------------
@@ -174,9 +183,11 @@ def _world(draw: Draw, group: Sequence[Analysis], rng: Callable[[str], np.random
         key = f"{a.treatment} {kind}"
         if key not in designs:
             designs[key] = {"rows": lambda d: d, "cells": _by_cell, "whole": _whole}[kind](numbered[a.treatment])
+        file = file_of(draw.study, a.estimator)
         options = dict(draw.study.estimators[a.estimator].options) if a.estimator in draw.study.estimators else {}
-        linear = a.estimator in LINEAR and a.inference not in RESAMPLED and not options
-        methods.append((a, key, options, _product(designs[key].sample, a) if linear else None))
+        linear = file in LINEAR and a.inference not in RESAMPLED and not options
+        product = _product(designs[key].sample, file, a.inference) if linear else None
+        methods.append(Method(a, key, file, options, product))
     areas = draw.tier.table("areas")
     persons: dict[str, NDArray[Any]] = {}
     if outcome.table == "survey":
@@ -260,7 +271,7 @@ def _by_cell(design: Design) -> Design:
     return Design(replace(design.sample, frame=cells), design.row, design.effect, mean)
 
 
-def _product(sample: Sample, analysis: Analysis) -> Many:
+def _product(sample: Sample, file: str, inference: str) -> Many:
     """The ATT as products. Of an event study: the mean of the years from the start on, by their treated rows."""
     import numpy as np
 
@@ -270,7 +281,7 @@ def _product(sample: Sample, analysis: Analysis) -> Many:
     frame = sample.frame
     x = frame["d"].to_numpy()[:, None]
     contrast = np.ones(1)
-    if analysis.estimator == "event_study":
+    if file == "event_study":
         since = (frame["time"] - frame["first_treated"]).to_numpy(dtype=float)
         rest = np.array([e for e in np.unique(since[np.isfinite(since)]) if e != -1])
         x = (since[:, None] == rest).astype(float)
@@ -279,7 +290,7 @@ def _product(sample: Sample, analysis: Analysis) -> Many:
     fit = regression(
         frame["y"], x, fixed=(frame["unit"], frame["time"]), weight=frame["weight"], within=frame["cluster"]
     )
-    return many(fit, coded(frame["cluster"]), contrast, "CR2" if analysis.inference == "cr2" else "CR1")
+    return many(fit, coded(frame["cluster"]), contrast, "CR2" if inference == "cr2" else "CR1")
 
 
 def _persons(survey: pd.DataFrame, areas: pd.DataFrame) -> dict[str, NDArray[Any]]:
