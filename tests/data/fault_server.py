@@ -118,6 +118,23 @@ def part_of(data: bytes, mark: str, start: int | None = None) -> Answer:
     return answer
 
 
+def capped(data: bytes, most: int) -> Answer:
+    """A server that gives at most so many bytes of a range, which it may."""
+
+    def answer(h: Handler) -> None:
+        wanted = h.headers.get("Range")
+        if wanted is None:
+            good(data, cut=most)(h)
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        piece = data[start : start + most]
+        where = f"bytes {start}-{start + len(piece) - 1}/{len(data)}"
+        h.begin(206, len(piece), Content_Range=where, ETag=etag(data))
+        h.body(piece)
+
+    return answer
+
+
 def status(code: int, **headers: str) -> Answer:
     return lambda h: h.begin(code, 0, **headers)
 

@@ -6,6 +6,7 @@ import email.utils
 import hashlib
 import io
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from biglocal.model import DataError
 from data.fault_server import (
     Answer,
     Server,
+    capped,
     chunked,
     drip,
     good,
@@ -98,6 +100,7 @@ MENDED: dict[str, tuple[list[Answer], int]] = {
         [good(NEWER, cut=150_000), part_of(GOOD, '"other"'), good(GOOD)], 3,
     ),
     "a part that begins elsewhere": ([good(GOOD, cut=150_000), part_of(GOOD, '"other"', start=7), good(GOOD)], 3),
+    "ranges shorter than asked for": ([capped(GOOD, 160_000)], 3),
     "range not satisfiable": ([good(GOOD, cut=150_000), status(416), good(GOOD)], 3),
 }  # fmt: skip
 
@@ -149,6 +152,30 @@ def test_a_mirror_stands_in(fault: str, server: Server, into: Path) -> None:
     (report,) = run(into, listed)
     assert report.state == "fetched" and visible(into) == {NAME: GOOD}
     assert "Range" not in server.asked("/mirror")[0]  # another server's bytes are not mixed with these
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_happens_a_named_file_is_whole(seed: int, server: Server, into: Path) -> None:
+    """Random faults over several runs, between two versions of the file: one of them whole, or none."""
+    draw = random.Random(seed)
+    address = server.address + "/f"
+    for _ in range(4):
+        answers: list[Answer] = []
+        for _ in range(draw.randrange(1, 5)):
+            data = draw.choice([GOOD, NEWER])
+            cut = draw.randrange(len(data))
+            answers.append(
+                draw.choice(
+                    [
+                        good(data, cut=cut), good(data, cut=cut, ranges=False), good(data, cut=cut, mark=False),
+                        capped(data, cut + 1), chunked(data, cut=True), status(503), status(416), no_length(data[:cut]),
+                    ]
+                )
+            )  # fmt: skip
+        server.at("/f", *answers, *([good(draw.choice([GOOD, NEWER]))] if draw.random() < 0.3 else []))
+        (report,) = run(into, source(address), patience=replace(HURRY, pause=0.0))
+        assert visible(into) in ({}, {NAME: GOOD}, {NAME: NEWER})
+        assert (report.state in ("fetched", "present", "changed upstream")) == bool(visible(into))
 
 
 def test_the_next_run_goes_on_where_this_one_gave_up(server: Server, into: Path) -> None:

@@ -26,13 +26,13 @@ from biglocal import __version__
 from biglocal.model import DataError
 
 AGAIN = (408, 425, 429, 500, 502, 503, 504)  # what a later try may mend
-PROGRESS = 1 << 20  # bytes gained that start the count of tries anew
+PROGRESS = 1 << 18  # bytes gained that start the count of tries anew
 PAGE = re.compile(rb"\s*(?:<!doctype html|<html)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to try: seconds without a byte, tries in a row without a MiB gained, seconds of the first pause
+    """How long to try: seconds without a byte, tries in a row without 256 KiB gained, seconds of the first pause
     (doubled each time), seconds of the longest (a server's Retry-After included), and bytes a second below which,
     over `timeout`, a connection counts as broken.
     """
@@ -143,8 +143,8 @@ def _once(
         if response.status != 206:
             have = 0
         version = Version(_length(response, have), _mark(response.headers))
-        if response.status == 206 and known:
-            version = Version(known.size if version.size is None else version.size, known.mark)
+        if response.status == 206 and known:  # a server may send less than was asked for: the total says what is whole
+            version = Version(_number(response.headers["Content-Range"].rpartition("/")[2]) or known.size, known.mark)
         _refuse(response, version.size, size)
         if (free := shutil.disk_usage(part.parent).free) < (version.size or 0) - have:
             raise DataError(f"{version.size or 0:,} bytes are to come and the disk has room for {free:,}. Make room")
