@@ -36,7 +36,7 @@ TWO = ("men", "women")
 
 
 def base(model: str, seed: int = 1, **options: Any) -> Sample:
-    s = survey(seed=seed, **options)
+    s = survey(seed=seed, **{"persons": 180, **options})
     if model in LOG_ODDS:
         return replace(s, frame=s.frame.assign(y=(s.frame["y"] > s.frame["y"].median()).astype(float)))
     return s
@@ -64,15 +64,18 @@ def digits(model: str) -> float:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda f: f.sample(frac=1, random_state=2), id="shuffle rows"),
         pytest.param(
-            lambda f: f.assign(
-                unit=f["unit"].map(lambda u: f"p{7919 * u % 10007}"), cluster=f["cluster"].map(lambda c: 97 * c % 1009)
+            lambda f: (
+                f.assign(
+                    unit=f["unit"].map(lambda u: f"p{7919 * u % 10007}"),
+                    cluster=f["cluster"].map(lambda c: 97 * c % 1009),
+                    weight=5.0,
+                )
+                .sample(frac=1, random_state=2)
+                .set_axis(f.index * 3 + 1)
             ),
-            id="relabel",
+            id="shuffle rows, relabel persons and areas, scale weights, another index",
         ),
-        pytest.param(lambda f: f.assign(weight=5.0), id="scale weights"),
-        pytest.param(lambda f: f.set_axis(f.index * 3 + 1), id="another index"),
         pytest.param(lambda f: f.assign(age=40 + 1000 * f["age"]), id="covariate on another scale"),
     ],
 )
@@ -160,6 +163,8 @@ def test_levels_have_each_their_terms_and_the_test_of_the_difference(model: str,
     [
         (lambda f: f[:0], "no rows"),
         (lambda f: f.assign(y=1.0), "constant"),
+        (lambda f: f.assign(weight=-1.0), "weights are negative"),
+        (lambda f: f.assign(weight=0.0), "weights are zero"),
         (lambda f: f.assign(y=f["y"].where(f.index > 3)), "missing in"),
         (lambda f: f[(f["time"] != 2020) | (f["unit"] == 4)], "wave 2020"),
         (lambda f: f.assign(x=f["x"].where(f.index > 3)), "covariate x is missing in"),
@@ -187,3 +192,22 @@ def test_an_empty_cell_names_wave_and_level(model: str) -> None:
         run(model, replace(s, frame=s.frame.assign(d=1.0)), "association")
     with pytest.raises(Inapplicable, match="no exposure"):
         run(model, replace(s, frame=s.frame.drop(columns="d")), "association")
+
+
+@pytest.mark.parametrize(
+    "model", [m for m in LINEAR if m.split()[0] in ("mixed_model", "random_effects", "within_person")]
+)
+def test_an_outcome_that_does_not_change_within_persons_is_refused(model: str) -> None:
+    s = base(model)
+    steady = np.random.default_rng(1).normal(size=180)[s.frame["unit"]]
+    with pytest.raises(Inapplicable, match="does not change"):
+        run(model, replace(s, frame=s.frame.assign(y=steady)), "change")
+
+
+@pytest.mark.parametrize("model", LOG_ODDS)
+def test_a_wave_without_the_outcome_is_refused(model: str) -> None:
+    s = two_levels(base(model))
+    none = s.frame.assign(y=s.frame["y"].where((s.frame["time"] != 2018) | (s.frame["level"] == "men"), 0.0))
+    with pytest.raises(Inapplicable, match="wave 2018 of level women: the outcome is 0 in all"):
+        run(model, replace(s, frame=none), "change")
+    assert run(model, replace(s, frame=none, levels=()), "change").terms

@@ -13,12 +13,13 @@ lme4, lmerTest and pbkrtest, and statsmodels' MixedLM, which gives no such degre
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from biglocal.estimators._within import refuse_collinear, sums
+from biglocal.estimators._waves import orthogonal
+from biglocal.estimators._within import sums
 from biglocal.model import Inapplicable
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 BLOCK = 4_000  # rows that share levels: a block's covariance is dense, 128 MB at this size
 BOUND = 1e-8  # a relative variance below which it is at its bound, nought
+NOTHING = 1e-6  # share of the residual variance of least squares below which none is left beside the random effects
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,10 @@ def solve(
             )
     root = np.sqrt(weight)
     x = np.column_stack(list(columns.values())) * root[:, None]
-    refuse_collinear(x.T @ x, np.linalg.norm(x, axis=0), tuple(columns))
-    if n <= k:
-        raise Inapplicable(f"{n} rows for {k} coefficients.")
     # solved on orthonormal columns and a residual of mean square one: the same digits on any scale
-    q, r = np.linalg.qr(x)
+    q, r = orthogonal(x, tuple(columns))
+    if n == k:
+        raise Inapplicable(f"{n} rows for {k} coefficients.")
     first = q.T @ (root * y)
     e = root * y - q @ first
     scale = float(np.sqrt(e @ e / n))
@@ -94,6 +95,8 @@ def solve(
     data = _Data(q * np.sqrt(n), e / scale, scaled, reml)
     theta, converged = data.minimise()
     psi, sigma2 = data.covariances(theta)
+    if sigma2 < NOTHING:
+        raise _nothing(data.big)
     found = None
     if moments:
         blocks = _Blocks(data.x, data.y, scaled)
@@ -119,6 +122,10 @@ def solve(
         found,
         back * scale,
     )
+
+
+def _nothing(f: Factor) -> Inapplicable:
+    return Inapplicable(f"within a {f.name} the outcome does not change but by the regressors: no residual is left.")
 
 
 def _cholesky(psi: Floats) -> Floats:
@@ -190,6 +197,8 @@ class _Data:
         gamma = inverse @ s[:k, k]
         left = float(s[k, k] - s[:k, k] @ gamma)
         n = len(self.y)
+        if left < NOTHING * 1e-3 * n:
+            raise _nothing(self.big)
         free = n - k if self.reml else n
         profiled = left / free
         if self.reml:
@@ -403,8 +412,8 @@ class _Blocks:
         for _ in range(8):
             found = self.moments(psi, sigma2, free, reml)
             eigen = np.linalg.eigvalsh(found.observed) if np.isfinite(found.observed).all() else np.array([-1.0])
-            if eigen[0] <= 0:
-                return psi, sigma2, found, singular
+            if eigen[0] <= 0:  # at a bound the top need not be round: what is expected of it stands in
+                return psi, sigma2, replace(found, observed=found.expected), singular
             step = found.observed @ found.score
             if float(step @ found.score) < 1e-18 * len(self.y) or singular:
                 break

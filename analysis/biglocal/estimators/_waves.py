@@ -47,6 +47,33 @@ class Model:
     wanted: tuple[tuple[Term, NDArray[np.float64] | None], ...]
 
 
+def weighed(sample: Sample) -> Sample:
+    """The sample with the rows that have weight, and an index of their own.
+
+    Raises `Inapplicable` for no rows, and for weights that are negative, missing or all zero.
+    """
+    frame, weight = sample.frame, sample.frame["weight"].to_numpy(dtype=float)
+    if len(frame) == 0:
+        raise Inapplicable("no rows.")
+    wrong = int((~(weight >= 0)).sum())
+    if wrong:
+        raise Inapplicable(f"{wrong} weights are negative or missing.")
+    if not weight.any():
+        raise Inapplicable("all weights are zero.")
+    return replace(sample, frame=frame[weight > 0].reset_index(drop=True))
+
+
+def refuse_unvaried(sample: Sample) -> None:
+    """For an outcome of two values: refuse a wave, or wave of a level, in which all have the same one."""
+    by = ["time", "level"] if sample.levels else ["time"]
+    cells = sample.frame[sample.frame["level"].isin(sample.levels)] if sample.levels else sample.frame
+    spread = cells.groupby(by, sort=True)["y"].agg(["min", "max", "size"])
+    for key, low, high, size in zip(spread.index, spread["min"], spread["max"], spread["size"], strict=True):
+        if low == high:
+            where = f"wave {key[0]} of level {key[1]}" if sample.levels else f"wave {key}"
+            raise Inapplicable(f"{where}: the outcome is {low:g} in all {size} rows: its log odds are not finite.")
+
+
 def model(sample: Sample, of: Of, *, within: bool = False) -> Model:
     """The regressors of a sample. `within`: for a model that takes up whatever is constant within persons, so
     intercepts and covariates that are constant leave.
@@ -142,6 +169,19 @@ def _gaps(
     if len(levels) < 2:
         return []
     return [(Term("difference", float("nan"), period=period), np.vstack([r - rows[0] for r in rows[1:]]))]
+
+
+def orthogonal(x: NDArray[np.float64], names: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Orthonormal columns (n, k) and the triangle (k, k) that gives `x` back. Raises `Inapplicable`, naming the columns
+    of which less than 1e-8 of their length is left after those before them."""
+    if len(x) < len(names):
+        raise Inapplicable(f"{len(x)} rows for {len(names)} coefficients.")
+    q, r = np.linalg.qr(x)
+    length = np.linalg.norm(x, axis=0)
+    gone = [n for n, left, size in zip(names, np.abs(np.diag(r)), length, strict=True) if not left > 1e-8 * size]
+    if gone:
+        raise Inapplicable(f"collinear with other terms: {', '.join(gone)}.")
+    return q, r
 
 
 def terms(found: Model, beta: NDArray[np.float64], vcov: NDArray[np.float64], test: Test) -> tuple[Term, ...]:

@@ -19,6 +19,7 @@ import numpy as np
 from biglocal.estimators import CONVENTION, correction
 from biglocal.estimators._design import wald
 from biglocal.estimators._effects import regressors
+from biglocal.estimators._waves import weighed
 from biglocal.estimators._within import codes, least_squares, sandwich
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
@@ -39,10 +40,10 @@ def estimate(sample: Sample, *, low: float | None = None, high: float | None = N
     Raises `Inapplicable` where nobody answered the first wave, all or none of them a later one, one cluster, missing
     covariates, answers outside `low` to `high`.
     """
-    frame = sample.frame[sample.frame["weight"] > 0]
+    frame = weighed(sample).frame
     seen = frame[frame["y"].notna()].sort_values(["unit", "time"], kind="stable")
     if len(seen) == 0:
-        raise Inapplicable("no rows.")
+        raise Inapplicable("nobody answered.")
     if seen.duplicated(["unit", "time"]).any():
         raise Inapplicable("a person has two rows in a wave: keep one.")
     waves = sorted(int(t) for t in frame["time"].unique())

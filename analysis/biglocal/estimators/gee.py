@@ -20,8 +20,19 @@ import numpy as np
 
 from biglocal.estimators import CONVENTION, correction
 from biglocal.estimators._design import wald
-from biglocal.estimators._waves import Of, coefficients, matrix, model, people, ratios, terms
-from biglocal.estimators._within import cluster_sums, codes, refuse_collinear, sums
+from biglocal.estimators._waves import (
+    Of,
+    coefficients,
+    matrix,
+    model,
+    orthogonal,
+    people,
+    ratios,
+    refuse_unvaried,
+    terms,
+    weighed,
+)
+from biglocal.estimators._within import cluster_sums, codes, sums
 from biglocal.model import Fit, Inapplicable, Sample
 
 if TYPE_CHECKING:
@@ -47,11 +58,13 @@ def estimate(
     Raises `Inapplicable` as `_waves.model` does, for one cluster, collinear columns, an outcome that is not of the
     family, predicted perfectly, or where the equations do not converge.
     """
-    frame = sample.frame[sample.frame["weight"] > 0].reset_index(drop=True)
-    found = model(Sample(frame, sample.unit, sample.covariates, sample.levels), of)
+    sample = weighed(sample)
+    frame = sample.frame
+    found = model(sample, of)
     y, top = frame["y"].to_numpy(dtype=float), 1.0
     if family == "logit":
         top = two_values(y)
+        refuse_unvaried(sample)
     weight, unit = frame["weight"].to_numpy(dtype=float), codes(frame["unit"])
     time, cluster = frame["time"].to_numpy(dtype=float), codes(frame["cluster"])
     solved = _solve(y / top, found.columns, unit, time, cluster, weight, family, correlation, small_sample=True)
@@ -146,8 +159,7 @@ def _solve(
     order = np.lexsort((time, unit))
     y, unit, time, cluster, weight = y[order], unit[order], time[order], cluster[order], weight[order]
     x = np.column_stack([c[order] for c in columns.values()])
-    gram = x.T @ x
-    refuse_collinear(gram, np.linalg.norm(x, axis=0), tuple(columns))
+    orthogonal(x, tuple(columns))
     pairs = _Pairs(unit, time)
     beta, alpha, scale = _start(x, y, weight, family), 0.0, 1.0
     for _ in range(STEPS):

@@ -18,7 +18,18 @@ import numpy as np
 from biglocal.estimators import CONVENTION, correction
 from biglocal.estimators._design import wald
 from biglocal.estimators._glm import glm
-from biglocal.estimators._waves import Of, coefficients, matrix, model, people, ratios, terms
+from biglocal.estimators._waves import (
+    Of,
+    coefficients,
+    matrix,
+    model,
+    orthogonal,
+    people,
+    ratios,
+    refuse_unvaried,
+    terms,
+    weighed,
+)
 from biglocal.estimators._within import cluster_sums, codes
 from biglocal.estimators.gee import two_values
 from biglocal.model import Fit, Inapplicable, Sample
@@ -44,11 +55,13 @@ def estimate(sample: Sample, *, of: Of = "change", errors: Errors = "model", nod
     Raises `Inapplicable` as `_waves.model` does, for collinear columns, where no person is seen twice, where the
     outcome is predicted perfectly, and where nearly all persons answer the same each time: no variance is finite then.
     """
-    frame = sample.frame[sample.frame["weight"] > 0].reset_index(drop=True)
-    found = model(Sample(frame, sample.unit, sample.covariates, sample.levels), of)
+    sample = weighed(sample)
+    frame = sample.frame
+    found = model(sample, of)
     y, weight = frame["y"].to_numpy(dtype=float), frame["weight"].to_numpy(dtype=float)
     area = codes(frame["cluster"])
     y = y / two_values(y)
+    refuse_unvaried(sample)
     solved = _solve(y, found.columns, codes(frame["unit"]), weight / weight.mean(), area, errors, nodes)
     said = terms(found, solved.beta, solved.vcov, lambda c: (wald(solved.beta, solved.vcov, c), solved.df))
     return Fit(
@@ -113,11 +126,11 @@ def _solve(
         raise Inapplicable("1 cluster: clustered errors need at least two.")
     if int(unit.max()) + 1 == len(y):
         raise Inapplicable("no person is seen twice: a random intercept cannot be told from chance.")
-    start = glm(y, columns, [], weight, "logit")
     order = np.argsort(unit, kind="stable")
     unit, x = unit[order], np.column_stack(list(columns.values()))[order]
     # solved on orthogonal columns of length one a row, so that covariates' scales do not matter
-    q, r = np.linalg.qr(x)
+    q, r = orthogonal(x, tuple(columns))
+    start = glm(y, columns, [], weight, "logit")
     size = np.sqrt(len(y))
     data = _Quadrature(y[order], q * size, weight[order], unit, nodes)
     gamma = r @ start.beta / size

@@ -15,7 +15,7 @@ import numpy as np
 from biglocal.estimators import CONVENTION, correction
 from biglocal.estimators import _mixed as engine
 from biglocal.estimators._design import wald
-from biglocal.estimators._waves import Of, Test, coefficients, matrix, model, people, terms
+from biglocal.estimators._waves import Of, Test, coefficients, matrix, model, people, terms, weighed
 from biglocal.estimators._within import cluster_sums, codes
 from biglocal.model import DataError, Fit, Inapplicable, Sample
 
@@ -53,8 +53,9 @@ def estimate(
     Raises `Inapplicable` as `_waves.model` does, where no random effect is left, one area with `errors="cluster"`,
     and as `_mixed.solve` does.
     """
-    frame = sample.frame[sample.frame["weight"] > 0].reset_index(drop=True)
-    found = model(Sample(frame, sample.unit, sample.covariates, sample.levels), of)
+    sample = weighed(sample)
+    frame = sample.frame
+    found = model(sample, of)
     n, unit, area = len(frame), codes(frame["unit"]), codes(frame["cluster"])
     ones = np.ones((n, 1))
     names: tuple[str, ...]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from biglocal.estimators import estimator
-from biglocal.estimators._waves import Of, people
+from biglocal.estimators._waves import Of, people, weighed
 from biglocal.model import DataError, Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
@@ -56,10 +56,8 @@ def estimate(
     Raises `Inapplicable` as the model does, where no outcome is missing, for a wave without any answer, and for missing
     values in covariates that are not numbers.
     """
-    frame = sample.frame[sample.frame["weight"] > 0].sort_values(["unit", "time"], kind="stable")
+    frame = weighed(sample).frame.sort_values(["unit", "time"], kind="stable")
     frame = frame.reset_index(drop=True)
-    if len(frame) == 0:
-        raise Inapplicable("no rows.")
     filled = ["y", *(["d"] if of == "association" and "d" in frame else [])]
     missing = int(frame["y"].isna().sum())
     if not frame[[*filled, *sample.covariates]].isna().any(axis=None):

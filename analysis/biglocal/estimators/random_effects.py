@@ -14,14 +14,15 @@ import numpy as np
 
 from biglocal.estimators import CONVENTION
 from biglocal.estimators._design import wald
-from biglocal.estimators._waves import Of, coefficients, matrix, model, people, terms
-from biglocal.estimators._within import codes, least_squares, refuse_collinear
+from biglocal.estimators._waves import Of, coefficients, matrix, model, orthogonal, people, terms, weighed
+from biglocal.estimators._within import codes, least_squares
 from biglocal.model import Fit, Inapplicable, Sample
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+NOTHING = 1e-12  # share of the outcome's variance that is rounding
 Errors = Literal["model", "cluster"]
 
 
@@ -33,8 +34,9 @@ def estimate(sample: Sample, *, of: Of = "change", errors: Errors = "cluster") -
     the caution. Raises `Inapplicable` as `_waves.model` does, where no person is seen twice, for collinear columns, a
     constant outcome, and one cluster.
     """
-    frame = sample.frame[sample.frame["weight"] > 0].reset_index(drop=True)
-    found = model(Sample(frame, sample.unit, sample.covariates, sample.levels), of)
+    sample = weighed(sample)
+    frame = sample.frame
+    found = model(sample, of)
     y, weight = frame["y"].to_numpy(dtype=float), frame["weight"].to_numpy(dtype=float)
     cluster = codes(frame["cluster"])
     solved = _solve(y, found.columns, codes(frame["unit"]), weight, cluster, errors)
@@ -103,7 +105,7 @@ def _solve(
     if errors == "cluster" and clusters < 2:
         raise Inapplicable("1 cluster: clustered errors need at least two.")
     x = np.column_stack(list(columns.values()))
-    refuse_collinear(x.T @ x, np.linalg.norm(x, axis=0), tuple(columns))
+    orthogonal(x, tuple(columns))
     order = np.argsort(unit, kind="stable")
     place = pd.Series(unit).groupby(unit).cumcount().to_numpy()  # rows of a person, counted: waves need no order here
     index = pd.MultiIndex.from_arrays([unit[order], place[order]], names=["unit", "row"])
@@ -120,6 +122,8 @@ def _solve(
         groups = pd.DataFrame({"g": cluster[order]}, index=index)
         done = made.fit(small_sample=True, debiased=True, cov_type="clustered", clusters=groups, group_debias=True)
     within, between = (float(done.variance_decomposition[k]) for k in ("Residual", "Effects"))
+    if within < NOTHING * float(np.var(y)):
+        raise Inapplicable("the outcome does not change within persons but by the regressors: no error can be had.")
     facts = {
         "convention": CONVENTION if errors == "cluster" else "by the model; t(N - K)",
         "sigma2": {"Residual": within, "person": between},

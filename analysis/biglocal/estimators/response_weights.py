@@ -20,7 +20,7 @@ import numpy as np
 from biglocal.estimators import gee
 from biglocal.estimators._effects import regressors
 from biglocal.estimators._glm import glm
-from biglocal.estimators._waves import Of
+from biglocal.estimators._waves import Of, weighed
 from biglocal.model import Fit, Inapplicable, Sample
 
 if TYPE_CHECKING:
@@ -107,9 +107,7 @@ def estimate(
 
     Raises `Inapplicable` as `weights` and `gee` do.
     """
-    frame = sample.frame[sample.frame["weight"] > 0].reset_index(drop=True)
-    if len(frame) == 0:
-        raise Inapplicable("no rows.")
+    frame = weighed(sample).frame
     if frame.duplicated(["unit", "time"]).any():
         raise Inapplicable("a person has two rows in a wave: keep one.")
     waves = sorted(int(t) for t in frame["time"].unique())

@@ -11,16 +11,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from biglocal.estimators import CONVENTION, correction, counted
 from biglocal.estimators._design import wald
-from biglocal.estimators._waves import Of, coefficients, matrix, model, people, terms
+from biglocal.estimators._waves import Of, coefficients, matrix, model, people, terms, weighed
 from biglocal.estimators._within import checked, codes, least_squares, sandwich
 from biglocal.model import Fit, Inapplicable, Sample
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
+
+NOTHING = 1e-12  # share of the outcome's variance that is rounding
 
 
 def estimate(sample: Sample, *, of: Of = "change") -> Fit:
@@ -30,9 +33,8 @@ def estimate(sample: Sample, *, of: Of = "change") -> Fit:
     Raises `Inapplicable` as `_waves.model` does, for fewer than two persons seen twice, one cluster, and
     an exposure that does not change within persons (collinear).
     """
-    kept = sample.frame[sample.frame["weight"] > 0]
-    if len(kept) == 0:
-        raise Inapplicable("no rows.")
+    sample = weighed(sample)
+    kept = sample.frame
     often = kept.groupby("unit")["unit"].transform("size") > 1
     once, frame = int(kept.loc[~often, "unit"].nunique()), kept[often]
     if frame["unit"].nunique() < 2:
@@ -97,6 +99,8 @@ def _solve(
     if keep is not None:
         columns, persons = {n: c[keep] for n, c in columns.items()}, codes(persons[keep])
     found = least_squares(y, columns, [persons], weight)
+    if float(found.residual @ found.residual) < NOTHING * len(y) * float(np.var(y)):
+        raise Inapplicable("the outcome does not change within persons but by the regressors: no error can be had.")
     clusters = int(cluster.max()) + 1
     factor = correction(len(y), counted(len(columns), [persons], cluster), clusters)
     return found.beta, sandwich(found, weight * found.residual, cluster) * factor, clusters
