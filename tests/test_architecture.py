@@ -15,7 +15,7 @@ ORDER = (
     "placebo", "simulation", "cost_benefit", "results", "estimate", "worth", "provenance", "exhibits", "trace", "diff",
     "run", "__main__",
 )  # fmt: skip
-RENDERING = {"cards", "figures", "headers", "markup", "prose", "tabulate", "wording"}  # the rooms of exhibits
+RENDERING = {"cards", "figures", "headers", "markup", "prose", "tabulate", "typed", "wording"}  # the rooms of exhibits
 
 
 def rank(module: str) -> int:

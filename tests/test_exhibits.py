@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fake_rows
-from biglocal import exhibits, markup, study, wording
+from biglocal import exhibits, markup, study, typed, wording
 from biglocal.model import Run, Study, StudyError
 from biglocal.study import MANUSCRIPT
 
@@ -276,3 +276,55 @@ def test_numbers_in_words() -> None:
     assert [wording.p_value(p) for p in (0.0004, 0.0123, 0.9999)] == ["<0.001", "0.012", ">0.999"]
     assert wording.plain(0.1) == "0.1"
     assert wording.percent(0.95) == "95%"
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "said"),
+    [
+        ("report.md.j2", "They were chosen", "All 150 were chosen", r"report.md.j2: line \d+: 150, in .*All 150 were"),
+        ("exhibits/balance.md.j2", 'head = "SMD after"', 'head = "SMD after 5:1"', r"balance.md.j2: line \d+: 5, in"),
+        ("macros.md.j2", "nothing about Big Local", "nothing about Big Local 2", r"macros.md.j2: line \d+: 2, in"),
+    ],
+    ids=["prose", "head of a column", "macro"],
+)
+def test_a_typed_digit_stops_the_build(file: str, before: str, after: str, said: str, manuscript: Path) -> None:
+    path = manuscript / file
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(StudyError, match=said):
+        typed.check(manuscript)
+
+
+def test_digits_in_names_and_expressions_are_let_pass(manuscript: Path) -> None:
+    path = manuscript / "report.md.j2"
+    path.write_text(
+        path.read_text(encoding="utf-8") + "\nSHA-256, CR2, {{ number('x', 3) }}{# 4 #}\n", encoding="utf-8"
+    )
+    typed.check(manuscript)
+
+
+def test_an_exhibit_that_no_analysis_feeds_is_refused(manuscript: Path, tmp_path: Path) -> None:
+    path = manuscript / "exhibits" / "years.md.j2"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('part = "years"', 'part = "years", estimator = "twfe"'), encoding="utf-8")
+    with pytest.raises(
+        StudyError, match=r"exhibits/years.md.j2: select: no analysis of study.toml has part years, estimator twfe"
+    ):
+        exhibits.render(ROWS, PLAN, fake_rows.RUN, tmp_path / "out", manuscript)
+
+
+def test_rows_that_no_exhibit_shows_are_listed(out: Path) -> None:
+    listed = {
+        line.split(",", 1)[1].strip('"') for line in (out / "unused.csv").read_text(encoding="utf-8").splitlines()[1:]
+    }
+    keys = {r.key for r in ROWS}
+    shown = {n["row"] for n in json.loads((out / "numbers.json").read_text(encoding="utf-8")).values() if "row" in n}
+    assert listed <= keys
+    assert shown
+    assert not listed & shown
+    assert all(r.key in listed | shown or r.status != "ok" or _drawn(out, r) for r in ROWS)
+
+
+def _drawn(out: Path, row: Row) -> bool:
+    return any(row.analysis in p.read_text(encoding="utf-8") for p in (out / "figures").glob("*.csv"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from biglocal import cards, headers, markup, tabulate
+from biglocal import cards, headers, markup, tabulate, typed
 from biglocal.headers import Template
 from biglocal.model import Run, Study, StudyError
 from biglocal.prose import Press
@@ -38,15 +38,18 @@ def render(
 ) -> tuple[Path, ...]:
     """Write the exhibits and the report of a run; give back the paths written, in order.
 
-    `rows` are those of results.csv, `out` the folder that takes tables/, figures/, numbers.json, report.html
-    and report.pdf. `only` names exhibits: those alone are written, and no report. `reuse`: a figure that an earlier
-    run left in `out` and that would come out the same is not drawn again; for outputs known to be unaltered.
+    `rows` are those of results.csv, `out` the folder that takes tables/, figures/, numbers.json, unused.csv (rows that
+    no exhibit shows), report.html and report.pdf. `only` names exhibits: those alone are written, and no report.
+    `reuse`: a figure that an earlier run left in `out` and that would come out the same is not drawn again; for
+    outputs known to be unaltered.
 
-    Raises `StudyError` for a template or header that asks for what does not exist, naming template, entry and
-    choices; `DataError` for a published.toml that cannot be read. Nothing half-written is left.
+    Raises `StudyError` for a template or header that asks for what does not exist, naming template, entry and choices,
+    for an exhibit that no analysis can feed, and for a digit typed into the manuscript; `DataError` for a
+    published.toml that cannot be read. Nothing half-written is left.
     """
     if only is not None and (unknown := sorted(set(only) - set(study.exhibits))):
         raise StudyError(f"no exhibit '{unknown[0]}' in study.toml. {choices(unknown[0], study.exhibits)}")
+    typed.check(manuscript)
     press = Report(tuple(sorted(rows, key=lambda r: r.analysis)), study, run, manuscript, published)
     press.before = out / "figures" if reuse else None
     written: list[Path] = []
@@ -117,7 +120,14 @@ def _write_report(press: Report, out: Path) -> list[Path]:
             f"formats/report.typ.j2: the PDF cannot be set: {e}. Look at the exhibit or text named."
         ) from e
     numbers = json.dumps(dict(sorted(press.numbers.items())), indent=1, ensure_ascii=False) + "\n"
-    paths = {"numbers.json": numbers.encode(), "report.html": page.encode(), "report.pdf": pdf}
+    unused = [r for r in press.rows if r.status == "ok" and r.key not in press.used]
+    listed = "part,row\n" + "".join(f'{r.part},"{r.key}"\n' for r in unused)
+    paths = {
+        "unused.csv": listed.encode(),
+        "numbers.json": numbers.encode(),
+        "report.html": page.encode(),
+        "report.pdf": pdf,
+    }
     for file, data in paths.items():
         write_bytes(out / file, data)
     return [out / file for file in paths]

@@ -208,6 +208,7 @@ class Press:
         self._published: dict[str, Any] | None = None
         self._cited: set[str] = set()
         self.cards: dict[str, str] = {}
+        self.used: set[str] = set()  # keys of rows that the report shows
         self._file = ""  # the template being rendered: where a number is printed
         self._environments: dict[str, jinja2.Environment] = {}
         facts = manuscript / "facts.toml"
@@ -230,6 +231,7 @@ class Press:
 
     def card(self, origin: str) -> str:
         """The name of the card of a row (by its key) or of a number of the prose (by its name)."""
+        self.used.add(origin)
         return self.cards.setdefault(origin, f"c{len(self.cards)}")
 
     def said(self, **wanted: object) -> tuple[Said, ...]:

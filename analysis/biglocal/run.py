@@ -102,6 +102,7 @@ def reproduce(
     else:
         say("rendering the report")
         written = exhibits.render(rows, study, run, out, manuscript, reuse=reuse)
+        say(f"{(out / 'unused.csv').read_text(encoding='utf-8').count(chr(10)) - 1} rows feed no exhibit: unused.csv")
         written = (*written, out / "results.csv", *_extras(out, tier))
         record(key, written)
     return Done(out, len(todo), len(wanted) - len(todo), written, _inapplicable(kept))

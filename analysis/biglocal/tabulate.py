@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,10 +16,10 @@ from biglocal import figures
 from biglocal.data.tables import TABLES
 from biglocal.headers import Column, Header, Template, words
 from biglocal.markup import unescaped
-from biglocal.model import DataError, StudyError
+from biglocal.model import Analysis, DataError, StudyError
 from biglocal.prose import NONE, Press, held
 from biglocal.results import COLUMNS, Row, select
-from biglocal.study import choices
+from biglocal.study import choices, expand
 from biglocal.wording import (
     FORMATS,
     banner,
@@ -141,6 +141,7 @@ def check(press: Press, header: Header, file: str) -> None:
     for at, wanted in (("select", header.select), ("figure_select", header.figure_select), *header.like.items()):
         press.check_select(wanted, f"{file}: {at}")
     if header.source == "rows":
+        _check_fed(press, header, file)
         for key in (*header.lines, *([header.group] if header.group else [])):
             named("lines", key, (*COLUMNS, "family"), "column of results")
     values = {"rows": (*COLUMNS, *DERIVED), "run": RUN_VALUES, "published": PUBLISHED_VALUES}[header.source]
@@ -155,6 +156,19 @@ def check(press: Press, header: Header, file: str) -> None:
             raise StudyError(f"{file}: alt: a figure needs alternative text. Say in a sentence what it shows.")
     if header.kind != "figure" and not header.columns:
         raise StudyError(f"{file}: columns: a table needs at least one. Add [[columns]] with head and value.")
+
+
+def _check_fed(press: Press, header: Header, file: str) -> None:
+    """Refuse an exhibit that no analysis of the study can feed: it would say `not available` for ever."""
+    own = [f.name for f in fields(Analysis) if f.name != "id"]
+    wanted = {k: v if isinstance(v, list | tuple) else [v] for k, v in header.select.items() if k in own}
+    if not wanted or any(all(getattr(a, k) in v for k, v in wanted.items()) for a in expand(press.study)):
+        return
+    if not select(press.rows, **wanted):
+        raise StudyError(
+            f"{file}: select: no analysis of study.toml has {words(header.select)}, so no row can feed this exhibit. "
+            f"Add the analysis, or take the exhibit out of `exhibits`."
+        )
 
 
 def block(press: Press, template: Template) -> Block:
@@ -579,6 +593,7 @@ def _figure(press: Press, template: Template) -> Figure | None:
     shown = tuple(r for r in rows if r.status == "ok")
     if not shown:
         return None
+    press.used |= {r.key for r in shown}
     notes = [("", press.line(header.figure_note, template.file))] if header.figure_note else []
     gone: dict[str, list[str]] = {}
     for row in press.ordered(r for r in rows if r.status != "ok"):
