@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 from biglocal.model import Analysis, Run, Study
@@ -35,7 +36,7 @@ def blank(study: Study, a: Analysis) -> Row:
         analysis=a.id, digest="0", part=a.part, outcome=a.outcome, subgroup=a.subgroup, level="",
         comparison=a.comparison,
         treatment=a.treatment, estimator=a.estimator, inference=a.inference, term="", unit=unit, status="ok", reason="",
-        tier="synthetic", **none,
+        tier="synthetic", respondents=a.respondents, exposure=a.exposure, **none,
     )  # fmt: skip
 
 
@@ -78,6 +79,21 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
         ]
         ratio = said("error_ratio", 1.0, conf_low=0.9, conf_high=1.1)
         return [*shares, ratio, said("truth", -0.1), said("bias", 0.001, std_error=0.002)]
+    if a.part == "participation":
+        counts = ("approached", "answered", "new", "answered_first", "answered_all")
+        return [
+            x
+            for wave in (2016, 2018, 2020)
+            for x in (
+                *(said(t, 900.0 - 100 * i, period=wave) for i, t in enumerate(counts)),
+                *(tested(t, 0.5, period=wave) for t in ("rate", "rate_again") if t == "rate" or wave > 2016),
+            )
+        ]
+    if a.part == "participants":
+        terms = ("share_members", "share_adults", "gap")
+        return [tested(t, 0.1, level=x) for x in study.subgroups[a.subgroup].levels for t in terms]
+    if a.respondents:
+        return _of_members(study, a, said, tested, r)
     if a.part == "sensitivity":
         return [said(name, 1.5) for name in ("breakdown_gamma", "standardised", "e_value", "e_value_limit")]
     if a.part == "overlap":
@@ -99,3 +115,25 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
         test = replace(base, term="difference", statistic=1.0, df=149.0, p_value=0.2, p_adjusted=0.6)
         return [test, *(tested("att", r.gauss(0, 0.1), level=x) for x in study.subgroups[a.subgroup].levels)]
     return [tested("att", r.gauss(0, 0.1), p_adjusted=0.5 if a.part == "effects" else None)]
+
+
+def _of_members(
+    study: Study, a: Analysis, said: Callable[..., Row], tested: Callable[..., Row], r: random.Random
+) -> list[Row]:
+    """A change by wave or an association, by level, with the test of the difference and what could be found."""
+    levels = study.subgroups[a.subgroup].levels if a.subgroup != "all" else ("",)
+    name, waves = ("association", [None]) if a.exposure else ("change", [2018, 2020])
+    if a.part == "members_truth":
+        terms = [name, *(["odds_ratio"] if a.outcome == "good_health" else [])]
+        return [said(t, 1.5, period=p, level=x) for p in waves for x in levels for t in terms]
+    out = [] if a.exposure else [said("change", 0.0, period=2016, level=x) for x in levels]
+    for period in waves:
+        for level in levels:
+            at = {"period": period, "level": level}
+            out.append(tested(name, r.gauss(1, 0.1), **at))
+            out.append(said("minimum_detectable", 0.7, **at))
+            if a.estimator == "gee":
+                out.append(tested("odds_ratio", 1.5, unit="odds ratio", **at))
+        if len(levels) > 1:
+            out.append(tested("difference", 0.3, period=period, p_adjusted=0.4))
+    return out

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from biglocal import provenance
 from biglocal.results import Row
-from biglocal.study import expand, tables
+from biglocal.study import expand, file_of, tables
 from biglocal.wording import decimals, interval, label, number, plain
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _made(press: Press, analysis: Analysis) -> Pairs:
         line, sha = provenance.where(file, function)
         return f"biglocal/{file}, line {line}, {function}(), sha256 {sha[:12]}"
 
-    out = [("Estimator", code(f"estimators/{analysis.estimator}.py", "estimate"))]
+    out = [("Estimator", code(f"estimators/{file_of(press.study, analysis.estimator)}.py", "estimate"))]
     if analysis.comparison:
         method = press.study.comparisons[analysis.comparison].method
         out.append(("Matching", code(f"matching/{method}.py", "match")))

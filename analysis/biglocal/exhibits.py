@@ -61,6 +61,9 @@ def render(
     return tuple(written)
 
 
+_PUBLISHED = frozenset({"effects", "subgroups", "truth", "change", "association", "members_truth"})
+
+
 def parts(name: str, manuscript: Path = MANUSCRIPT) -> frozenset[str]:
     """The parts of results.csv that an exhibit is made of, from its header alone.
 
@@ -69,7 +72,7 @@ def parts(name: str, manuscript: Path = MANUSCRIPT) -> frozenset[str]:
     header = headers.read(name, manuscript).header
     wanted: list[Any] = [w.get("part", []) for w in (header.select, header.figure_select, *header.like.values())]
     out = {p for part in wanted for p in (part if isinstance(part, list) else [part])}
-    return frozenset(out | ({"effects", "subgroups", "truth"} if header.source == "published" else set()))
+    return frozenset(out | (_PUBLISHED if header.source == "published" else frozenset()))
 
 
 def _write_block(press: Report, block: Block, out: Path) -> list[Path]:

@@ -431,7 +431,11 @@ def subgroup_forest(canvas: Canvas) -> Figure:
     from matplotlib.figure import Figure
 
     study = canvas.study
-    chosen = _outcomes(canvas)
+    effects = ("att", "change", "association")
+    periods = {r.period for r in canvas.rows if r.term in effects and r.conf_low is not None}
+    chosen = [
+        (o, p) for o in _outcomes(canvas) for p in sorted(periods, key=lambda p: p or 0)
+    ]  # a wave is a column of its own
     seen = {(r.subgroup, r.level) for r in canvas.rows if r.level}
     lines: list[tuple[str, str]] = []
     for name, subgroup in study.subgroups.items():
@@ -442,9 +446,9 @@ def subgroup_forest(canvas: Canvas) -> Figure:
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.subplots(1, len(chosen), squeeze=False, sharey=True).ravel()
     figure.subplots_adjust(left=0.185, right=0.985, top=1 - 0.3 / height, bottom=0.75 / height, wspace=0.08)
-    for column, (ax, outcome) in enumerate(zip(axes, chosen, strict=True)):
-        mine = [r for r in canvas.rows if r.outcome == outcome.name]
-        of = {(r.subgroup, r.level): r for r in mine if r.term == "att" and _known(r)}
+    for column, (ax, (outcome, period)) in enumerate(zip(axes, chosen, strict=True)):
+        mine = [r for r in canvas.rows if r.outcome == outcome.name and r.period == period]
+        of = {(r.subgroup, r.level): r for r in mine if r.term in effects and _known(r)}
         test = {r.subgroup: r for r in mine if r.term == "difference"}
         ax.axvline(0, color=GREY, linewidth=0.7)
         reach = max((abs(v) for r in of.values() for v in (r.conf_low, r.conf_high) if v is not None), default=1.0)
@@ -474,7 +478,7 @@ def subgroup_forest(canvas: Canvas) -> Figure:
                     0.985, y, number(behind, 0), fontsize=6.2, va="center", ha="right", color="#555555",
                     transform=ax.get_yaxis_transform(),
                 )  # fmt: skip
-        ax.set_title(outcome.label)
+        ax.set_title(outcome.label if period is None else f"{outcome.label}, {period}")
         ax.set_xlabel(f"{outcome.unit};\n{outcome.better} is better")
         ax.tick_params(axis="y", length=0)
         if column == 0:
@@ -486,18 +490,79 @@ def subgroup_forest(canvas: Canvas) -> Figure:
     return figure
 
 
+def trajectories(canvas: Canvas) -> Figure:
+    """Change since the first wave, by wave: a panel for all and one for each subgroup, a line a level."""
+    groups = sorted({r.subgroup for r in canvas.rows}, key=lambda g: order(canvas.study, "subgroup", g))
+    waves = sorted({r.period for r in canvas.rows if r.period is not None})
+    styles: tuple[dict[str, Any], ...] = (TREATED, COMPARISON, {"color": DARK, "marker": "^", "linestyle": ":"})
+    figure, axes = _panels(len(groups), 3, 1.75, 0.0, sharey=True)
+    step = 0.012 * (waves[-1] - waves[0] or 1)
+    for ax, group in zip(axes, groups, strict=True):
+        mine = [r for r in canvas.rows if r.subgroup == group and r.term == "change" and _known(r)]
+        levels = sorted({r.level for r in mine}, key=lambda v: order(canvas.study, "level", v))
+        ax.axhline(0, color=GREY, linewidth=0.7)
+        for i, level in enumerate(levels):
+            rows = sorted((r for r in mine if r.level == level), key=lambda r: r.period or 0)
+            at = [(r.period or 0) + step * (2 * i - len(levels) + 1) for r in rows]
+            ax.errorbar(
+                at, [_value(r.estimate) for r in rows], yerr=_errors(rows), label=level, capsize=0,
+                **styles[i % len(styles)],
+            )  # fmt: skip
+        ax.set_xticks(waves)
+        ax.set_title("All" if group == "all" else label(canvas.study, "subgroup", group))
+        if len(levels) > 1:
+            ax.legend(loc="lower left", fontsize=6.2, handlelength=2.4, borderaxespad=0.1, labelspacing=0.25)
+    low, high = axes[0].get_ylim()
+    axes[0].set_ylim(low - 0.45 * (high - low), high)  # room for the legends
+    for ax in axes[::3]:
+        ax.set_ylabel(_outcomes(canvas)[0].unit)
+    return figure
+
+
+def participation(canvas: Canvas) -> Figure:
+    """Bars a wave: how many were approached, answered, answered in the first wave too, and in every wave so far."""
+    from matplotlib.figure import Figure
+
+    of = {(r.period, r.term): int(_value(r.estimate)) for r in canvas.rows if _known(r)}
+    waves = sorted({p for p, _ in of if p is not None})
+    kinds: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("approached", "approached", {"facecolor": "white", "edgecolor": GREY}),
+        ("answered", "answered", {"facecolor": "#9ecae1", "edgecolor": BLUE}),
+        ("answered_first", "of these, answered in the first wave too", {"facecolor": BLUE, "edgecolor": BLUE}),
+        ("answered_all", "of these, answered in every wave so far", {"facecolor": DARK, "edgecolor": DARK}),
+    )
+    height = 0.95 * len(waves) + 0.75
+    figure = Figure(figsize=(WIDTH, height))
+    ax = figure.add_axes((0.08, 0.42 / height, 0.86, 1 - 1.0 / height))
+    for i, wave in enumerate(waves):
+        for j, (term, name, style) in enumerate(kinds):
+            count = of.get((wave, term), 0)
+            y = -i - 0.2 * j
+            ax.barh(y, count, height=0.17, label=name if i == 0 else None, linewidth=0.8, **style)
+            ax.text(count, y, f" {number(count, 0)}", va="center", fontsize=6.8)
+    ax.set_yticks([-i - 0.3 for i in range(len(waves))])
+    ax.set_yticklabels([str(w) for w in waves])
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel("members of partnerships", loc="left")
+    ax.margins(x=0.08)
+    figure.legend(loc="upper left", ncols=2, bbox_to_anchor=(0.07, 1.0), borderaxespad=0.2)
+    return figure
+
+
 def design_forest(canvas: Canvas) -> Figure:
     """The same effect under several designs (comparisons, estimators, dates): a line a design, an outcome a column."""
     from matplotlib.figure import Figure
 
     study = canvas.study
     chosen = _outcomes(canvas)
-    dimensions = ("comparison", "estimator", "treatment")
+    dimensions = ("exposure", "respondents", "comparison", "estimator", "treatment")
     varying = [d for d in dimensions if len({getattr(r, d) for r in canvas.rows}) > 1] or ["comparison"]
 
     def design(row: Row) -> tuple[str, ...]:
         return tuple(getattr(row, d) for d in varying)
 
+    periods = sorted({r.period for r in canvas.rows}, key=lambda p: p or 0)
+    columns = [(o, p) for o in chosen for p in periods]  # a wave is a column of its own
     lines = sorted(
         {design(r) for r in canvas.rows}, key=lambda k: [order(study, d, v) for d, v in zip(varying, k, strict=True)]
     )
@@ -505,11 +570,12 @@ def design_forest(canvas: Canvas) -> Figure:
     tall = [0.13 * (1 + w.count("\n")) + 0.12 for w in words]
     height = sum(tall) + 0.95
     figure = Figure(figsize=(WIDTH, height))
-    axes = figure.subplots(1, len(chosen), squeeze=False, sharey=True).ravel()
+    axes = figure.subplots(1, len(columns), squeeze=False, sharey=True).ravel()
     figure.subplots_adjust(left=0.37, right=0.985, top=1 - 0.25 / height, bottom=0.62 / height, wspace=0.08)
     at = [-(sum(tall[:i]) + tall[i] / 2) for i in range(len(lines))]
-    for ax, outcome in zip(axes, chosen, strict=True):
-        of = {design(r): r for r in canvas.rows if r.outcome == outcome.name and _known(r)}
+    for ax, (outcome, period) in zip(axes, columns, strict=True):
+        mine = (r for r in canvas.rows if r.outcome == outcome.name and r.period == period)
+        of = {design(r): r for r in mine if _known(r)}
         ax.axvline(0, color=GREY, linewidth=0.7)
         for i, (key, y) in enumerate(zip(lines, at, strict=True)):
             if key in of:
@@ -520,7 +586,7 @@ def design_forest(canvas: Canvas) -> Figure:
                 )
                 errors = _errors([of[key]])
                 ax.errorbar([_value(of[key].estimate)], [y], xerr=errors, linestyle="none", markersize=4, **style)
-        ax.set_title(outcome.label)
+        ax.set_title(outcome.label if period is None else f"{outcome.label}, {period}")
         ax.set_xlabel(f"{outcome.unit};\n{outcome.better} is better")
         ax.tick_params(axis="y", length=0)
         ax.locator_params(axis="x", nbins=4)
@@ -619,4 +685,6 @@ FIGURES: dict[str, Callable[[Canvas], Figure]] = {
     "event_study": event_study,
     "forest": forest,
     "subgroup_forest": subgroup_forest,
+    "trajectories": trajectories,
+    "participation": participation,
 }

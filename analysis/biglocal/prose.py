@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +167,7 @@ def _name(study: Study, row: Row, column: str) -> str:
         "inference": ("cluster", "none"),
     }  # fmt: skip
     words = [row.part, row.outcome]
-    for key in ("subgroup", "level", "comparison", "treatment", "inference"):
+    for key in ("exposure", "subgroup", "level", "comparison", "respondents", "treatment", "inference"):
         value = getattr(row, key)
         if value and value != usual.get(key) and value not in usual.get(key, ()):
             words.append(value)
@@ -440,6 +441,8 @@ class Press:
             "comparison": ["", *study.comparisons],
             "treatment": ["", *study.treatments],
             "inference": ["", "none", "cluster", "wild_bootstrap"],
+            "respondents": ["", *study.respondents],
+            "exposure": ["", *study.exposures],
             "status": ["ok", "inapplicable", "suppressed"],
         }
         for column, value in wanted.items():
@@ -459,11 +462,17 @@ class Press:
         )
 
 
+def on_scale(row: Row) -> Callable[[float], float]:
+    """The scale on which a row has its standard error: that of an odds ratio is of its logarithm."""
+    return math.log if row.unit == "odds ratio" else float
+
+
 def held(ours: Row, truth: Row) -> tuple[float | None, bool | None]:
     """Bias in standard errors, and whether the interval covers the known effect."""
     if ours.estimate is None or truth.estimate is None:
         return None, None
-    off = (ours.estimate - truth.estimate) / ours.std_error if ours.std_error else None
+    scale = on_scale(ours)
+    off = (scale(ours.estimate) - scale(truth.estimate)) / ours.std_error if ours.std_error else None
     covers = None
     if ours.conf_low is not None and ours.conf_high is not None:
         covers = ours.conf_low <= truth.estimate <= ours.conf_high

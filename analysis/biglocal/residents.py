@@ -133,22 +133,25 @@ def _exposure(rows: pd.DataFrame, exposure: Exposure) -> np.ndarray:
 
 
 def _whole(frame: pd.DataFrame, needed: dict[str, Sequence[str]], levels: tuple[str, ...]) -> tuple[pd.DataFrame, str]:
-    """The rows that have what is needed, and how many left for want of what."""
+    """The rows that have what is needed, and for want of what others left.
+
+    Without numbers, which the counts of a row give, so that tables say it once.
+    """
     kept = np.ones(len(frame), dtype=bool)
     said = []
     for what, columns in needed.items():
-        blank = kept & frame[list(columns)].isna().any(axis=1).to_numpy()
+        blank = frame[list(columns)].isna().any(axis=1).to_numpy()
         if blank.any():
-            said.append(f"{int(blank.sum())} without {'an' if what[0] in 'aeo' else 'a'} {what}")
+            said.append(f"without {'an' if what[0] in 'aeo' else 'a'} {what}")
         kept &= ~blank
     if levels:
-        blank = kept & (frame["level"] == "").to_numpy()
+        blank = (frame["level"] == "").to_numpy()
         if blank.any():
-            said.append(f"{int(blank.sum())} of no group")
+            said.append("of no known group")
         kept &= ~blank
     if not kept.any():
-        raise Inapplicable(f"no rows are left: {', '.join(said) or 'nobody answered'}.")
-    return frame[kept].reset_index(drop=True), f"Rows left out: {', '.join(said)}." if said else ""
+        raise Inapplicable(f"no rows are left: all are {' or '.join(said) or 'without an answer'}.")
+    return frame[kept].reset_index(drop=True), f"Left out: rows {', or '.join(said)}." if said else ""
 
 
 def _check_levels(level: pd.Series, subgroup: Subgroup, values: pd.Series, analysis: Analysis) -> None:

@@ -23,6 +23,13 @@ years       outcome: event_time with period = years since start (-1 is the base:
 subgroups   outcome; subgroup = `progress`: att with level in `level`; difference (joint test of equal effects:
             statistic, df, p_value), and for two levels its size (estimate, std_error)
 robustness  outcome, comparison, treatment: att
+participation  period = wave: approached, answered, new, answered_first, answered_all (counts), rate, rate_again
+participants   subgroup, level: share_members, share_adults, gap
+change      members' outcome, respondents, estimator, subgroup: change with period = wave, by level; difference (test
+            between levels, by wave); minimum_detectable; of models for two values log odds, with odds_ratio beside
+            (std_error is that of its logarithm)
+association  as change, with exposure: association in place of change, without period
+members_truth  change, association, odds_ratio: what is true of the members, where the data were made
 """
 
 from __future__ import annotations

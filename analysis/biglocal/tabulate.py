@@ -13,11 +13,11 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
 from biglocal import figures
-from biglocal.data.tables import TABLES
+from biglocal.data.tables import FIRST_YEAR, TABLES
 from biglocal.headers import Column, Header, Template, words
 from biglocal.markup import unescaped
 from biglocal.model import Analysis, DataError, StudyError
-from biglocal.prose import NONE, Press, held
+from biglocal.prose import NONE, Press, held, on_scale
 from biglocal.results import COLUMNS, Row, select
 from biglocal.study import choices, expand
 from biglocal.wording import (
@@ -48,6 +48,8 @@ LABELLED = (
     "comparison",
     "treatment",
     "estimator",
+    "respondents",
+    "exposure",
     "inference",
     "term",
     "family",
@@ -413,6 +415,8 @@ def _named(press: Press, column: str, value: Any, rows: Sequence[Row]) -> _Found
         text = "Test of the difference" if any(r.term == "difference" for r in rows) else "All levels"
         return _Found(text, ("",))
     if column == "period":
+        if value is not None and value > FIRST_YEAR:  # a calendar year, not years since the start
+            return _Found(FORMATS["year"](value, None), (value,))
         tests = value is None and any(r.term == "leads" for r in rows)
         return _Found(
             "Joint test, years before" if tests else "All" if value is None else FORMATS["signed"](value, None),
@@ -552,7 +556,8 @@ def _beside(press: Press, entry: Mapping[str, Any], at: str) -> dict[str, _Found
             "ours_interval": _Found(NONE, ("", ""), why=why)
         }
     places = decimals(row.unit)
-    line = {"ours": _Found(number(row.estimate, places), (row.estimate,), caution=row.reason, row=row)}
+    caution = " ".join(filter(None, (row.reason, entry.get("caution", ""))))
+    line = {"ours": _Found(number(row.estimate, places), (row.estimate,), caution=caution, row=row)}
     if row.conf_low is None or row.conf_high is None:
         line["ours_interval"] = _Found("–", ("", ""))
     else:
@@ -562,18 +567,23 @@ def _beside(press: Press, entry: Mapping[str, Any], at: str) -> dict[str, _Found
     low, high = entry.get("conf_low"), entry.get("conf_high")
     if low is None or high is None or not row.std_error:
         return line | dict.fromkeys(("difference", "verdict"), _Found("–", ("",)))
-    theirs = (high - low) / (2 * NormalDist().inv_cdf(0.5 + press.study.policy.conf_level / 2))
-    apart = (row.estimate - entry["estimate"]) / (theirs**2 + row.std_error**2) ** 0.5
+    scale = on_scale(row)  # ratios are compared as logarithms
+    published, estimate = scale(entry["estimate"]), scale(row.estimate)
+    theirs = (scale(high) - scale(low)) / (2 * NormalDist().inv_cdf(0.5 + press.study.policy.conf_level / 2))
+    apart = (estimate - published) / (theirs**2 + row.std_error**2) ** 0.5
     far = abs(apart) > NormalDist().inv_cdf(0.5 + press.study.policy.conf_level / 2)
-    same = (row.estimate < 0) == (entry["estimate"] < 0)
+    same = (estimate < 0) == (published < 0)
     verdict = "differs" if far else "agrees, same sign" if same else "agrees, other sign"
     return line | {"difference": _Found(number(apart, 2), (apart,)), "verdict": _Found(verdict, (verdict,))}
 
 
 def _truth_cells(press: Press, wanted: Mapping[str, Any], row: Row, places: int) -> dict[str, _Found]:
-    truth = press.one(
-        part="truth", outcome=row.outcome, subgroup=wanted.get("subgroup", "all"), level=row.level, term="att"
-    )
+    of = {"outcome": row.outcome, "subgroup": wanted.get("subgroup", "all"), "level": row.level}
+    if row.respondents:
+        of |= {"part": "members_truth", "exposure": row.exposure, "term": row.term, "period": row.period}
+    else:
+        of |= {"part": "truth", "term": "att"}
+    truth = press.one(**of)
     if not truth.ok or truth.raw is None or truth.raw.estimate is None:
         reason = truth.why or "The effect is not known in these data."
         return dict.fromkeys(("truth", "off", "covers"), _Found(NONE, ("",), why=reason))

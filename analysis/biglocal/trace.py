@@ -16,7 +16,7 @@ from typing import Any
 from biglocal import headers, provenance, results
 from biglocal.model import Analysis, DataError, Study, StudyError
 from biglocal.results import Row
-from biglocal.study import MANUSCRIPT, PATH, choices, expand, tables
+from biglocal.study import MANUSCRIPT, PATH, choices, expand, file_of, tables
 
 MOST = 8  # rows told in full where a number as printed has more than one
 
@@ -106,11 +106,13 @@ class _Chain:
                 ("comparisons", analysis.comparison),
                 ("treatments", analysis.treatment),
                 ("estimators", analysis.estimator),
+                ("respondents", analysis.respondents),
+                ("exposures", analysis.exposure),
             )
             if (line := self._setting(section, name))
         ]
         yield f"  settings   {'; '.join(settings) or 'none of its own'}"
-        yield f"  estimator  {self._code(f'estimators/{analysis.estimator}.py', 'estimate')}"
+        yield f"  estimator  {self._code(f'estimators/{file_of(self.study, analysis.estimator)}.py', 'estimate')}"
         if analysis.inference != "none":
             yield f"  inference  {analysis.inference}: {self._code('inference/__init__.py', 'infer')}"
         if analysis.comparison:

@@ -149,6 +149,10 @@ def label(study: Study, column: str, value: object) -> str:
         if text in study.subgroups:
             return study.subgroups[text].label
         return {"all": "All areas"}.get(text, text.capitalize())
+    if column == "respondents" and text in study.respondents:
+        return study.respondents[text].label
+    if column == "exposure":
+        return study.exposures[text].label if text in study.exposures else text or "Change since the first wave"
     if column == "comparison" and text in study.comparisons:
         return study.comparisons[text].label
     if column == "treatment" and text in study.treatments:
@@ -176,6 +180,8 @@ def order(study: Study, column: str, value: object) -> tuple[int, str]:
         "comparison": tuple(study.comparisons),
         "treatment": (study.main_treatment, *study.treatments),
         "estimator": tuple(study.estimators),
+        "respondents": tuple(study.respondents),
+        "exposure": tuple(study.exposures),
         "inference": get_args(Inference),
     }
     if isinstance(value, int):

@@ -26,7 +26,7 @@ def cluster(
     """t and F tests from each term's standard error and degrees of freedom; intervals at `conf_level`.
 
     Descriptive terms with a standard error get an interval and no p-value. An `odds_ratio` takes its interval and
-    p-value from the log odds ratio of the same period and level.
+    p-value from the log odds ratio of the same period and level, and its standard error is that of the logarithm.
     """
     done = [_complete(t, conf_level) for t in fit.terms]
     logs = {(t.period, t.level): t for t in done if t.name in ("change", "association")}
@@ -37,7 +37,8 @@ def _ratio(term: Term, logs: dict[tuple[int | None, str], Term]) -> Term:
     of = logs.get((term.period, term.level))
     if of is None:
         return term
-    return replace(term, p_value=of.p_value, conf_low=math.exp(of.conf_low), conf_high=math.exp(of.conf_high))
+    low, high = math.exp(of.conf_low), math.exp(of.conf_high)
+    return replace(term, std_error=of.std_error, p_value=of.p_value, conf_low=low, conf_high=high)
 
 
 def _complete(term: Term, conf_level: float) -> Term:
