@@ -1,4 +1,4 @@
-"""Poisson regression with fixed effects through pyfixest: what `_fixest.py` is to linear models, and as careful.
+"""Poisson regression with fixed effects through pyfixest: the referee of `poisson.py`, as `_fixest.py` is of `twfe.py`.
 
 pyfixest's own clustered errors of Poisson models too change with the process's string-hash seed, and its last digits
 with the order of fixed effects: both are kept still as in `_fixest.py`, by its order and the convention's own factor.

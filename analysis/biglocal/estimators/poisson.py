@@ -11,11 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from biglocal.estimators import CONVENTION
+from biglocal.estimators import CONVENTION, correction, counted
 from biglocal.estimators._effects import column, counts, effects, two_way
-from biglocal.estimators._glm import informative
-from biglocal.estimators._poisson import poisson
-from biglocal.estimators._within import checked, codes
+from biglocal.estimators._glm import glm, informative
+from biglocal.estimators._within import checked, codes, sandwich
 from biglocal.model import Fit, Inapplicable, Sample
 
 
@@ -56,10 +55,14 @@ def estimate(sample: Sample, *, offset: str | None = None) -> Fit:
             raise Inapplicable(
                 f"no counts among treated rows after the start{where}: predicted perfectly (separation)."
             )
-    fit = poisson(rows, design.columns, {n: codes(f) for n, f in design.fixed.items()}, shift)
-    z = float("inf")
-    terms = effects(kept, fit.beta, fit.vcov, z)
-    terms = tuple(t if t.df_num is None else replace(t, df=fit.n_clusters - 1) for t in terms)
+    y, weight, cluster, _ = checked(rows)
+    fixed = [codes(f) for f in design.fixed.values()]
+    fit = glm(y, design.columns, fixed, weight, "poisson", shift)
+    n_clusters = int(cluster.max()) + 1
+    factor = correction(len(y), counted(len(design.columns), fixed, cluster), n_clusters)
+    vcov = sandwich(fit.solution, fit.scores, cluster) * factor
+    terms = effects(kept, fit.beta, vcov, float("inf"))
+    terms = tuple(t if t.df_num is None else replace(t, df=n_clusters - 1) for t in terms)
     ratios = [
         replace(
             t,
@@ -73,9 +76,9 @@ def estimate(sample: Sample, *, offset: str | None = None) -> Fit:
     ]
     return Fit(
         (*terms, *ratios),
-        n_obs=fit.n_obs,
+        n_obs=len(y),
         **counts(rows),
-        n_clusters=fit.n_clusters,
+        n_clusters=n_clusters,
         caution=" ".join(filter(None, [sample.caution, model.caution])),
         facts={
             "convention": CONVENTION.replace("t(G-1)", "z, as fixest; joint tests F(q, G-1)"),
