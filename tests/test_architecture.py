@@ -12,8 +12,8 @@ from biglocal.study import HERE
 
 ORDER = (
     "model", "data.tables", "study", "data", "matching", "levels", "residents", "sample", "estimators", "inference",
-    "placebo", "simulation", "cost_benefit", "results", "estimate", "worth", "provenance", "exhibits", "trace", "diff",
-    "run", "__main__",
+    "placebo", "simulation", "cost_benefit", "results", "disclosure", "release", "estimate", "worth", "provenance",
+    "exhibits", "trace", "diff", "run", "__main__",
 )  # fmt: skip
 RENDERING = {"cards", "figures", "headers", "markup", "prose", "tabulate", "typed", "wording"}  # the rooms of exhibits
 

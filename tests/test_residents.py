@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biglocal import estimate
+from biglocal import estimate, release
 from biglocal import study as studies
 from biglocal.data import synthetic_residents
 from biglocal.data.load import Tier, load
@@ -174,7 +174,7 @@ def test_cells_of_few_members_are_not_shown(study: Study, table: pd.DataFrame) -
     few = table[(table["role"] == "member") | (table["person_id"] % 40 == 0)]
     one = analysis(subgroup="role")
     ((_, fit),) = estimate.work([one], sample(study, tier(few), one), study, 0)
-    rows = list(estimate.rows(study, "synthetic", one, fit, ""))
+    rows, _ = release.control(list(estimate.rows(study, "synthetic", one, fit, "")), study)
     assert {r.status for r in rows if r.level == "officer"} == {"suppressed"}
     assert all(r.estimate is None for r in rows if r.term == "difference")
 

@@ -38,7 +38,7 @@ def load(tmp_path: Path, old: str, new: str) -> None:
         ("ratio = 5", "baseline = ['hapiness']", ("comparisons.nearest.baseline", "no outcome of the area panel 'hapiness'")),
         ("options = { mahvars =", "options = { mahvrs =", ("comparisons.nearest.options", "Did you mean 'mahvars'")),
         ("ratio = 5", "level = 'msoa'", ("comparisons.nearest.level", "'lsoa' or 'area'")),
-        ("min_cell = 10 ", "min_cell = -3 ", ("policy.min_cell", "-3 is out of range")),
+        ("min_cell = 10 ", "min_cell = -3 ", ("disclosure.min_cell", "-3 is out of range")),
         ("draws_quick = 999", "draws_quick = 0", ("policy.draws_quick", "99 or more")),
         ("treated_share = 0.5 ", "treated_share = 5 ", ("policy.treated_share", "at most 1")),
         ("year = 2015", "year = 1815", ("treatments.common_start.year", "1815")),

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from biglocal.data.tables import PERSONS
 from biglocal.model import Analysis, Fit, Inapplicable, Sample, Study, Term
 from biglocal.results import Row
 from biglocal.study import ON_REQUEST, file_of
@@ -91,7 +92,10 @@ def _options(study: Study, analysis: Analysis) -> dict[str, Any]:
 
 
 def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) -> list[Result]:
-    """Estimate one sample once, and complete the fit by each inference asked of it. A string is a reason not to."""
+    """Estimate one sample once, and complete the fit by each inference asked of it. A string is a reason not to.
+
+    Where the outcome is one of persons, the persons behind each term are counted.
+    """
     from biglocal import inference
     from biglocal.estimators import estimator
     from biglocal.inference.power import with_minimum_detectable
@@ -107,16 +111,92 @@ def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) 
         e.add_note(f"in analysis {group[0].id}")
         raise
     out: list[Result] = []
+    outcome = study.outcomes.get(group[0].outcome)
+    members = bool(group[0].respondents) and group[0].part != "members_truth"  # what is true is nobody's answer
+    persons = members or (outcome is not None and outcome.table in PERSONS and not group[0].respondents)
+    count = _counter(sample, distinct=members) if persons else None
     for analysis in group:
         infer = inference.infer(analysis.inference, policy.conf_level, draws)
         try:
             done = infer(function, sample, fit, generator(study.seed, analysis.id))
             if analysis.respondents:
                 done = with_minimum_detectable(done, target=policy.power, alpha=1 - policy.conf_level)
-            out.append((analysis, done))
         except Inapplicable as e:
             out.append((analysis, str(e)))
+            continue
+        if count:
+            done = replace(done, terms=tuple(map(count, done.terms)))
+        out.append((analysis, done))
     return out
+
+
+def _counter(sample: Sample, distinct: bool) -> Callable[[Term], Term]:
+    """Counts the persons behind a term: `n_persons`, and `n_least` of the smallest group it describes or compares.
+
+    A mean of one group and year describes that group, and a share also those who are and those who are not. An effect
+    compares treated and others, before and after; of one year, that year with the last before treatment. `distinct`:
+    rows of one unit are one person, seen more than once. What the estimator counted itself stays. A term of a level
+    that the sample does not have is left uncounted, and what is not counted is not released.
+    """
+    import numpy as np
+
+    frame = sample.frame[sample.frame["y"].notna()]
+    size = len(frame)
+    level = np.zeros(size, dtype=np.int64)
+    for i, name in enumerate(sample.levels):
+        level[(frame["level"] == name).to_numpy()] = i
+    time = frame["time"].to_numpy(dtype=np.int64) if "time" in frame else np.zeros(size, dtype=np.int64)
+    first = frame["first_treated"].to_numpy(dtype=float) if "first_treated" in frame else np.full(size, np.nan)
+    treated = frame["treated"].to_numpy(dtype=np.int64) if "treated" in frame else np.ones(size, dtype=np.int64)
+    if "first_treated" not in frame and "d" in frame and frame["d"].nunique() == 2:  # an exposure one has or has not
+        treated = (frame["d"] == frame["d"].max()).to_numpy(dtype=np.int64)
+    y = frame["y"].to_numpy(dtype=float)
+    case = (y == y.max()).astype(np.int64)
+    share = bool(((y == y.max()) | (y == y.min())).all())
+    # few kinds of rows stand for all of them
+    starts, of = np.unique(np.nan_to_num(first, nan=np.inf), return_inverse=True)
+    years = np.arange(time.min(), time.max() + 1)
+    shape = (max(len(sample.levels), 1), len(years), len(starts), 2, 2)
+    code = np.ravel_multi_index((level, time - years[0], of, treated, case), shape)
+    total = np.bincount(code, minlength=int(np.prod(shape)))
+    kinds = np.flatnonzero(total)
+    k_level, k_year, k_start, k_treated, k_case = np.unravel_index(kinds, shape)
+    k_time, k_first = years[k_year], starts[k_start]
+    start = starts[np.isfinite(starts)].min(initial=np.inf)
+    since = k_time - np.where(np.isfinite(k_first), k_first, start)
+    is_treated = k_treated == 1
+    unit = frame["unit"].to_numpy()
+
+    def persons(of_kinds: np.ndarray) -> int:
+        if distinct:
+            return len(np.unique(unit[np.isin(code, kinds[of_kinds])]))
+        return int(total[kinds[of_kinds]].sum())
+
+    def count(term: Term) -> Term:
+        if term.n_least is not None:
+            return term
+        here = np.ones(len(kinds), dtype=bool)
+        if term.level in sample.levels:
+            here = k_level == sample.levels.index(term.level)
+        elif term.level.isdigit() and float(term.level) in starts:  # a cohort
+            here = (k_first == float(term.level)) | ~is_treated
+        elif term.level:
+            return term
+        if term.name in ("treated", "control") and term.period is not None:
+            group = here & (is_treated == (term.name == "treated")) & (k_time == term.period)
+            parts = [group & (k_case == 1), group & (k_case == 0)] if share else [group]
+            return replace(term, n_persons=persons(group), n_least=min(map(persons, parts)))
+        after = since >= 0
+        if term.period is not None:
+            after = (k_time if term.period >= years[0] else since) == term.period
+        before = since == -1 if term.period is not None else since < 0
+        if term.period is not None and not np.isfinite(start):  # no start: since the first wave
+            before = k_time == years[0]
+        groups = [here & t & b for t in (is_treated, ~is_treated) for b in (after, before)]
+        least = min((n for n in map(persons, groups) if n), default=0)
+        return replace(term, n_persons=persons(here) if term.period is None else None, n_least=least)
+
+    return count
 
 
 def _limited(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -139,10 +219,9 @@ def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: st
 
     def row(term: Term | None, status: str, reason: str, counts: tuple[int | None, ...]) -> Row:
         t = term or Term("", float("nan"))
-        hidden = status != "ok"
 
         def number(value: float) -> float | None:
-            return None if hidden or math.isnan(value) else value
+            return None if math.isnan(value) else value
 
         return Row(
             analysis=analysis.id,
@@ -165,7 +244,7 @@ def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: st
             p_adjusted=None,
             conf_low=number(t.conf_low),
             conf_high=number(t.conf_high),
-            conf_level=study.policy.conf_level if t.conf_low == t.conf_low and not hidden else None,
+            conf_level=study.policy.conf_level if t.conf_low == t.conf_low else None,
             unit=_unit(fit, t, outcome.unit if outcome else "GBP" if analysis.part == "spending" else ""),
             n_obs=counts[0],
             n_units=counts[1],
@@ -175,27 +254,21 @@ def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: st
             reason=reason,
             tier=tier,
             df_num=t.df_num,
-            n_treated_clusters=None if hidden else t.n_treated_clusters,
+            n_treated_clusters=t.n_treated_clusters,
             respondents=analysis.respondents,
             exposure=analysis.exposure,
+            n_persons=t.n_persons,
+            n_least=t.n_least,
         )
 
     if isinstance(fit, str):
         yield row(None, "inapplicable", fit, (None, None, None, None))
         return
     steps = fit.facts.get("counts")
-    treated = [fit.n_treated if t.n_treated is None else t.n_treated for t in fit.terms]
-    persons = (outcome is not None or bool(analysis.respondents)) and analysis.part != "members_truth"
-    small = _hidden([t.level for t in fit.terms], treated, study.policy.min_cell if persons else 0)
     for i, term in enumerate(fit.terms):
-        # a test of the difference gives a hidden level away: it is hidden with it
-        hidden = small[i] or (term.name == "difference" and any(small))
-        counts = (fit.n_obs, fit.n_units, treated[i], fit.n_clusters) if not steps else (fit.n_obs, *steps[i])
-        if hidden:
-            why = f"Fewer than {study.policy.min_cell} treated units in a level: not shown (policy.min_cell)."
-            yield row(term, "suppressed", why, (None, None, None, None))
-        else:
-            yield row(term, "ok", fit.caution, counts)
+        treated = fit.n_treated if term.n_treated is None else term.n_treated
+        counts = (fit.n_obs, fit.n_units, treated, fit.n_clusters) if not steps else (fit.n_obs, *steps[i])
+        yield row(term, "ok", fit.caution, counts)
 
 
 def _unit(fit: Fit | str, term: Term, unit: str) -> str:
@@ -203,17 +276,6 @@ def _unit(fit: Fit | str, term: Term, unit: str) -> str:
     if isinstance(fit, str) or not any(t.name == "odds_ratio" for t in fit.terms):
         return unit
     return "odds ratio" if term.name in ("odds_ratio", "minimum_detectable") else "log odds"
-
-
-def _hidden(levels: Sequence[str], treated: Sequence[int], least: int) -> list[bool]:
-    """Which terms are too small to show. Where one level alone is, the next smallest goes with it: with the rest
-    and the total it could be worked out."""
-    small = [n < least for n in treated]
-    shown = {level: n for level, n, s in zip(levels, treated, small, strict=True) if level and not s}
-    if len({level for level, s in zip(levels, small, strict=True) if level and s}) == 1 and shown:
-        too = min(shown, key=lambda level: shown[level])
-        small = [s or level == too for level, s in zip(levels, small, strict=True)]
-    return small
 
 
 def adjust(table: Sequence[Row], study: Study, plan: Sequence[Analysis]) -> list[Row]:

@@ -193,7 +193,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How samples are drawn and what may leave: one place for the choices that hold for every analysis."""
+    """How samples are drawn and tested: one place for the choices that hold for every analysis."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
     treated_share: float
@@ -211,8 +211,28 @@ class Policy:
     placebo_effect: float
     simulations: int
     simulation_effects: dict[str, float]
-    min_cell: int
     min_months: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disclosure:
+    """What may leave a run on persons: the rules of the laboratory.
+
+    `min_cell`: persons behind a number, at least. `round_to`: the base to which counts of persons are rounded, 0 for
+    none. `digits`: significant digits of means and shares. `min_df`: residual degrees of freedom of a regression, at
+    least. A sum is dominated where its `dominance_n` largest contributions are more than the share `dominance_k` of
+    it, or where all but the two largest are together less than the share `dominance_p` of the largest. Largest and
+    smallest values never leave.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    min_cell: int
+    round_to: int
+    digits: int
+    min_df: int
+    dominance_n: int
+    dominance_k: float
+    dominance_p: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +309,7 @@ class Study:
     title: str
     seed: int
     policy: Policy
+    disclosure: Disclosure
     tolerance: Tolerance
     treatments: dict[str, Treatment]
     main_treatment: str
@@ -368,6 +389,8 @@ class Term:
 
     A joint test has no estimate: `statistic` is F, `df_num` the number of restrictions, `df` the
     denominator's degrees of freedom. `tested` is False for descriptive terms: no p-value is made for them.
+    Where the outcome is one of persons, `n_persons` are the persons behind the term and `n_least` those in the
+    smallest group that it describes or compares; estimate.py counts them, not the estimator.
     """
 
     name: str
@@ -384,6 +407,8 @@ class Term:
     n_treated_clusters: int | None = None
     df_num: int | None = None
     tested: bool = True
+    n_persons: int | None = None
+    n_least: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,8 @@ class Row:
     n_treated_clusters: int | None = None  # Big Local areas behind the term
     respondents: str = ""  # residents' survey: whose answers
     exposure: str = ""  # residents' survey: what the outcome is associated with
+    n_persons: int | None = None  # where the outcome is one of persons: those behind the term
+    n_least: int | None = None  # and those in the smallest group it describes or compares: never released
 
     @property
     def key(self) -> str:

@@ -1,7 +1,8 @@
 """The pipeline: `reproduce` is the order in which things happen, and the only place that says it.
 
-results.csv is the cache and, through its journal, the checkpoint: an analysis whose digest is already
-there is not computed again, and a killed run goes on where it stopped.
+The rows before disclosure control are the cache and, through their journal, the checkpoint: an analysis whose digest
+is already there is not computed again, and a killed run goes on where it stopped. They stay in `not-for-release`;
+results.csv holds them as they may leave (release.py), and all else is made of results.csv.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biglocal import provenance, results
+from biglocal import provenance, release, results
 from biglocal.data import load as data_load
 from biglocal.data.load import Tier
 from biglocal.model import Analysis, DataError, Run, Study, StudyError
@@ -75,21 +76,24 @@ def reproduce(
     # through text first: rows kept from a file and rows just made must lead to the same last digit
     rows = estimate.adjust(results.loads(results.dumps(fresh), "results.csv"), study, plan)
     old = _others(out, set(kept), plan) if only else ()
-    text = results.dumps([*rows, *old])
+    held = results.dumps([*rows, *old])
+    reuse = provenance.unaltered(out)
+    text, findings = _released(out, held, study, reuse)
     before = provenance.last(out)
     notes = tier.notes() if todo else provenance.notes(out, tier.digests)
     noticed = tier.notes() if notes is None else notes
     run = Run(tier.name, tier.banner, tier.lacks, noticed, tier.digests, provenance.versions(), count, tier.files())
     key = _render_key(text, run, study_path, manuscript, draws)
-    reuse = provenance.unaltered(out)
     same = before.get("rendered_from") == key and reuse
 
     def record(rendered_from: str, files: Sequence[Path]) -> None:
         said = provenance.record(run, study, text, draws, rendered_from, files, out)
         results.write_text(out / "provenance.json", said)
 
+    _keep(out, held)
     if same:
         (out / JOURNAL).unlink(missing_ok=True)
+        _write_if_new(out / MARK, _made_from(held, study))
         return Done(out, len(todo), len(wanted) - len(todo), (), _inapplicable(kept))
     _write_if_new(out / "results.csv", text)
     there = [out / name for name in before.get("outputs", {}) if (out / name).is_file()] if reuse else []
@@ -98,13 +102,20 @@ def reproduce(
     rows = list(results.loads(text, "results.csv"))
     if only:
         written = exhibits.render(rows, study, run, out, manuscript, only=shown) if shown else ()
-        record("", sorted({*there, *written, out / "results.csv"}))
+        checked = _checked(rows, findings, study, manuscript, out)
+        record("", sorted({*there, *written, *checked, out / "results.csv"}))
     else:
         say("rendering the report")
         written = exhibits.render(rows, study, run, out, manuscript, reuse=reuse)
         say(f"{(out / 'unused.csv').read_text(encoding='utf-8').count(chr(10)) - 1} rows feed no exhibit: unused.csv")
-        written = (*written, out / "results.csv", *_extras(out, tier))
+        written = (
+            *written,
+            out / "results.csv",
+            *_extras(out, tier),
+            *_checked(rows, findings, study, manuscript, out),
+        )
         record(key, written)
+    _write_if_new(out / MARK, _made_from(held, study))
     return Done(out, len(todo), len(wanted) - len(todo), written, _inapplicable(kept))
 
 
@@ -118,7 +129,9 @@ def _others(out: Path, fresh: set[str], plan: Sequence[Analysis]) -> tuple[Row, 
     return tuple(r for r in _table(out) if r.analysis in ids)
 
 
-JOURNAL = "results.journal.csv"
+CACHE = f"{release.HELD}/results.csv"
+JOURNAL = f"{release.HELD}/results.journal.csv"
+MARK = f"{release.HELD}/released.sha256"  # what the outputs were released from; written last
 
 
 def choose(
@@ -159,8 +172,8 @@ def _kept(out: Path, digests: dict[str, str], say: Say) -> dict[str, tuple[Row, 
         last = journal[-1].analysis
         journal = tuple(r for r in journal if r.analysis != last)
     table = _table(out)
-    if not table and (out / "results.csv").exists():
-        say("results.csv is not what the last run wrote, or of another version: its rows are computed again")
+    if not table and (out / CACHE).exists():
+        say(f"{CACHE} is not what the last run wrote, or of another version: its rows are computed again")
     kept: dict[str, list[Row]] = {}
     for source in (table, journal):
         fresh: dict[str, list[Row]] = {}
@@ -173,13 +186,45 @@ def _kept(out: Path, digests: dict[str, str], say: Say) -> dict[str, tuple[Row, 
 
 def _table(out: Path) -> tuple[Row, ...]:
     """The last table, if it is what the last run wrote: a number that was edited by hand must not reach a report."""
-    path = out / "results.csv"
-    if not path.is_file() or results.digest(path.read_bytes()) != provenance.last(out).get("results"):
-        return ()
+    path = out / CACHE
+    sum_ = path.with_suffix(".sha256")  # beside the rows, as these may not leave: a sum would tell a guess right
     try:
+        if not path.is_file() or results.digest(path.read_bytes()) != sum_.read_text(encoding="utf-8").strip():
+            return ()
         return results.read(path)
-    except DataError:
+    except (OSError, UnicodeDecodeError, DataError):
         return ()
+
+
+def _made_from(held: str, study: Study) -> str:
+    return results.digest(held, repr(study), provenance.code("release.py")) + "\n"
+
+
+def _released(out: Path, held: str, study: Study, reuse: bool) -> tuple[str, tuple[release.Finding, ...]]:
+    """The table as it may leave, and what control found; those of the last run where nothing has changed."""
+    mark = out / MARK
+    if reuse and mark.is_file() and mark.read_text(encoding="utf-8") == _made_from(held, study):
+        return (out / "results.csv").read_text(encoding="utf-8"), release.findings(out)
+    mark.unlink(missing_ok=True)
+    released, findings = release.control(results.loads(held, "results.csv"), study)
+    return results.dumps(released), findings
+
+
+def _keep(out: Path, held: str) -> None:
+    """The rows before control, for the next run."""
+    _write_if_new(out / release.HELD / "README.txt", release.KEPT_BACK)
+    _write_if_new(out / CACHE, held)
+    _write_if_new((out / CACHE).with_suffix(".sha256"), results.digest(held) + "\n")
+
+
+def _checked(
+    rows: Sequence[Row], findings: Sequence[release.Finding], study: Study, manuscript: Path, out: Path
+) -> tuple[Path, ...]:
+    """The report of disclosure control, once what it is about is written."""
+    from biglocal import exhibits
+
+    parts = {name: exhibits.parts(name, manuscript) for name in study.exhibits}
+    return release.report(rows, findings, study, parts, out)
 
 
 def _estimate(
@@ -230,8 +275,9 @@ def _estimate(
 @contextmanager
 def _journal(out: Path) -> Iterator[Callable[[tuple[Row, ...]], None]]:
     """Append each analysis' rows to the journal at once, so that a killed run loses only what was in flight."""
-    out.mkdir(parents=True, exist_ok=True)
     path = out / JOURNAL
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_if_new(path.parent / "README.txt", release.KEPT_BACK)
     if path.exists():
         results.write_text(path, results.dumps(_whole(results.read(path, torn=True))))
     else:

@@ -412,7 +412,7 @@ def _check_members(study: Study, block: Grid, at: str) -> None:
 
 def _check_ranges(study: Study, file: str) -> None:
     """Numbers that would be taken without a word and mean nothing, or switch a safeguard off."""
-    p = study.policy
+    p, d = study.policy, study.disclosure
     for name, value, good, want in (
         ("seed", study.seed, study.seed >= 0, "0 or more"),
         ("policy.conf_level", p.conf_level, 0 < p.conf_level < 1, "between 0 and 1, say 0.95"),
@@ -423,7 +423,13 @@ def _check_ranges(study: Study, file: str) -> None:
         ("policy.draws_full", p.draws_full, p.draws_full >= p.draws_quick, "draws_quick or more"),
         ("policy.placebo_lists", p.placebo_lists, p.placebo_lists >= 20, "20 or more"),
         ("policy.simulations", p.simulations, p.simulations >= 20, "20 or more"),
-        ("policy.min_cell", p.min_cell, p.min_cell >= 0, "0 (nothing is suppressed) or more"),
+        ("disclosure.min_cell", d.min_cell, d.min_cell >= 2, "2 or more, in most laboratories 10"),
+        ("disclosure.round_to", d.round_to, 0 <= d.round_to <= d.min_cell, "0 (no rounding) to min_cell"),
+        ("disclosure.digits", d.digits, 1 <= d.digits <= 10, "1 to 10"),
+        ("disclosure.min_df", d.min_df, d.min_df >= 1, "1 or more, in most laboratories 10"),
+        ("disclosure.dominance_n", d.dominance_n, d.dominance_n >= 1, "1 or more"),
+        ("disclosure.dominance_k", d.dominance_k, 0 < d.dominance_k < 1, "between 0 and 1, say 0.9"),
+        ("disclosure.dominance_p", d.dominance_p, 0 < d.dominance_p < 1, "between 0 and 1, say 0.1"),
         ("policy.min_months", p.min_months, 1 <= p.min_months <= 12, "1 to 12"),
         ("tolerance.relative", study.tolerance.relative, study.tolerance.relative >= 0, "0 or more"),
         ("tolerance.absolute", study.tolerance.absolute, study.tolerance.absolute >= 0, "0 or more"),

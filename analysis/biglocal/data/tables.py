@@ -54,6 +54,7 @@ WAVES = (2016, 2018, 2020)
 QUALIFICATIONS = ("none", "below_degree", "degree")
 ROLES = ("officer", "member")
 EXPOSURES = ("individual_control", "collective_control", "help_each_other", "belonging")
+PERSONS = ("survey", "residents")  # tables whose rows are persons: what is computed from them is controlled
 
 
 def _lsoa(doc: str = "Lower layer super output area, 2011 code") -> Column:

@@ -28,6 +28,8 @@ def estimate(sample: Sample) -> Fit:
     for name in sample.levels:
         inside = (level == name).astype(float)
         behind = int((member & (level == name)).sum())
+        adults = int((~member & (level == name)).sum())
+        others = {"share_members": int(member.sum()) - behind, "share_adults": int((~member).sum()) - adults}
         areas = len(np.unique(cluster[member & (level == name)]))
         of: list[tuple[float, np.ndarray]] = []
         for group in (member, ~member):
@@ -37,11 +39,13 @@ def estimate(sample: Sample) -> Fit:
             of.append((share, np.bincount(cluster, weights=influence, minlength=groups)))
         both = (of[0][0] - of[1][0], of[0][1] - of[1][1])
         for term, (value, sums) in zip(("share_members", "share_adults", "gap"), (*of, both), strict=True):
+            of_term = {"share_members": behind, "share_adults": adults}.get(term)
+            least = min(behind, adults, *others.values()) if of_term is None else min(of_term, others[term])
             error = float(np.sqrt(groups / (groups - 1) * sums @ sums))
             terms.append(
                 Term(
                     term, value, error, groups - 1.0, level=name, n_treated=behind, n_treated_clusters=areas,
-                    tested=term == "gap",
+                    tested=term == "gap", n_persons=of_term, n_least=least,
                 )
             )  # fmt: skip
     return Fit(

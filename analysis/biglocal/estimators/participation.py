@@ -34,12 +34,20 @@ def estimate(sample: Sample) -> Fit:
             "answered_first": int(again["y"].sum()),
             "answered_all": int((so_far == waves.index(wave) + 1).sum()),
         }
-        terms += [Term(name, float(count), period=wave, tested=False) for name, count in counts.items()]
+        terms += [
+            Term(name, float(count), period=wave, tested=False, n_persons=count, n_least=count)
+            for name, count in counts.items()
+        ]
         for name, group in (("rate", rows), ("rate_again", again)):
             if name == "rate" or wave > first:
                 y, cluster = group["y"].to_numpy(dtype=float), group["cluster"].to_numpy()
                 error, df = _error(y, cluster)
-                terms.append(Term(name, float(y.mean()), error, df, period=wave, tested=False))
+                least = min(int(y.sum()), len(y) - int(y.sum()))
+                terms.append(
+                    Term(
+                        name, float(y.mean()), error, df, period=wave, tested=False, n_persons=len(y), n_least=least,
+                    )
+                )  # fmt: skip
     people = int(frame["unit"].nunique())
     return Fit(tuple(terms), len(frame), people, people, int(frame["cluster"].nunique()), caution=sample.caution)
 
