@@ -242,10 +242,10 @@ def cell(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
     ("table", "change", "parts"),
     [
         ("areas", lambda f: f.drop(columns="imd"), ("areas", "lacks column imd", "Add the column")),
-        ("areas", cell("income", "lots"), ("areas", "column income, row 6", "text where a number belongs, 'lots'")),
+        ("areas", cell("income", "lots"), ("areas", "column income: text where a number belongs", "1 of")),
         ("area_panel", lambda f: pd.concat([f, f.iloc[[7]]]), ("area_panel", "key (lsoa11, year) stands twice")),
-        ("area_panel", cell("year", 1066.0), ("area_panel", "column year, row 6", "1066")),
-        ("areas", lambda f: f.assign(lsoa11=["E01000001x", *f["lsoa11"][1:]]), ("column lsoa11, row 2", "2011 LSOA code")),
+        ("area_panel", cell("year", 1066.0), ("area_panel", "column year: below the least, 2010", "1 of")),
+        ("areas", lambda f: f.assign(lsoa11=["E01000001x", *f["lsoa11"][1:]]), ("column lsoa11: a 2011 LSOA code",)),
         ("programme", lambda f: f.iloc[1:], ("table areas, column area_id", "is not in table programme", "Add it there")),
         ("survey", lambda f: f.assign(lsoa11=f["lsoa11"].astype(str).str.replace("E019", "E018")), ("table survey, column lsoa11", "is not in table areas")),
         ("areas", lambda f: f.assign(share=0.2), ("column share", "no LSOA has a share of at least 0.5")),

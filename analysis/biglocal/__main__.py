@@ -180,6 +180,75 @@ def dictionary(
     typer.echo(tables.datapackage() if machine else tables.dictionary(), nl=not machine)
 
 
+LabFolder = Annotated[Path, typer.Option(help="Folder with the lab's files.")]
+MappingFile = Annotated[Path | None, typer.Option(help="Another mapping than data-raw/secure_mapping.toml.")]
+
+
+@app.command()
+def check(data: Annotated[Path, typer.Option(help="Folder with the tables of the tier secure.")]) -> None:
+    """Hold a lab's tables against the contract: every fault at once, as counts, never a row; exit 1 if there is one."""
+    from biglocal.data import secure
+    from biglocal.model import DataError
+
+    if not data.is_dir():
+        raise DataError(f"--data {data.name}: no such folder. Give the folder that holds the tables.")
+    wrong, there = secure.examine(data)
+    for line in there:
+        typer.echo(line)
+    for line in wrong:
+        typer.echo(f"FAULT {line}")
+    typer.echo(f"{len(wrong)} faults" if wrong else "no fault: `biglocal reproduce secure` can read these tables")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    data: LabFolder,
+    out: Annotated[Path, typer.Option(help="Folder for the tables of the contract.")],
+    mapping: MappingFile = None,
+) -> None:
+    """From a lab's files to the tables of the contract, by data-raw/secure_mapping.toml: all or nothing is written."""
+    from biglocal.data import convert as converting
+
+    for line in converting.convert(data, out, converting.read_mapping(mapping or converting.MAPPING)):
+        typer.echo(line)
+
+
+@app.command()
+def dry_run(
+    out: Annotated[Path, typer.Option(help="Folder for everything that is made.")],
+    mapping: MappingFile = None,
+    only: Annotated[list[str] | None, typer.Option(help="As for reproduce; repeatable.")] = None,
+) -> None:
+    """Rehearse a lab's work on synthetic files in the lab's shape: convert, check, reproduce."""
+    from biglocal import run
+    from biglocal.data import convert as converting
+    from biglocal.data import load as loading
+    from biglocal.data import secure
+    from biglocal.data.tables import TABLES
+    from biglocal.model import DataError
+    from biglocal.study import load as load_study
+
+    maps = converting.read_mapping(mapping or converting.MAPPING)
+    tier = loading.load("synthetic", seed=load_study().seed)
+    _say("writing synthetic files in the lab's shape")
+    converting.write_lab(out / "lab", {t: tier.table(t) for t in maps}, maps)
+    (out / "tables").mkdir(exist_ok=True)
+    for table in TABLES:
+        if table not in maps:
+            tier.table(table).to_parquet(out / "tables" / f"{table}.parquet", index=False)
+    for line in converting.convert(out / "lab", out / "tables", maps):
+        typer.echo(line)
+    wrong, _ = secure.examine(out / "tables")
+    if wrong:
+        raise DataError("the converted tables break the contract:\n" + "\n".join(wrong))
+    done = run.reproduce(
+        "secure", data=out / "tables", outputs=out / "outputs", only=only or (), progress=_progress, say=_say
+    )
+    typer.echo(f"{done.estimated} analyses estimated from synthetic files in the lab's shape: {_short(done.out)}")
+
+
 @app.command()
 def crime(
     data: Annotated[Path, typer.Option(help="Folder with the open tier's files, police archives among them.")],

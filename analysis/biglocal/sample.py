@@ -178,8 +178,8 @@ class Draw:
             blank = ", ".join(c for c in needed if pd.isna(frame.loc[first, c]))
             raise DataError(
                 f"{self.tier.name} tier, table areas: {int((~whole).sum()):,} eligible LSOAs lack a covariate of "
-                f"comparison {comparison.name}, first {first} ({blank}). Fill them in, or set "
-                f"policy.missing_covariates to drop."
+                f"comparison {comparison.name}, {'one of them' if self.tier.quiet else f'first {first}'} ({blank}). "
+                f"Fill them in, or set policy.missing_covariates to drop."
             )
         keep("less those with a covariate missing", whole)
         return frame, tuple(steps)
@@ -407,6 +407,8 @@ class Draw:
             if not (level == name).any():
                 seen = sorted({str(v) for v in pd.unique(values.dropna())})
                 shown = ", ".join(seen[:8]) + (f" and {len(seen) - 8} more" if len(seen) > 8 else "")
+                if self.tier.quiet:
+                    shown = f"{len(seen)} kinds, not shown"
                 raise DataError(
                     f"{analysis.outcome}/{subgroup.name}: no rows left in subgroup '{name}' "
                     f"({subgroup.column} has values {shown}); edit subgroups.{subgroup.name} in study.toml."

@@ -102,7 +102,7 @@ def test_secure_refuses(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_secure_bad_cell_names_table_column_and_row(lab: Path) -> None:
     (lab / "programme.csv").write_text(PROGRAMME.replace(",1,", ",one,"))
-    with pytest.raises(DataError, match=r"table programme, column wave, row 2 .*text where a number belongs"):
+    with pytest.raises(DataError, match=r"table programme, column wave: text where a number belongs: 1 of 1 rows"):
         load("secure", data=lab).table("programme")
 
 

@@ -60,6 +60,11 @@ class Tier:
         """Its name: synthetic, open or secure."""
         return self.request.tier
 
+    @property
+    def quiet(self) -> bool:
+        """Whether no value of its rows may stand in a message: they are confidential."""
+        return self.name == "secure"
+
     def notes(self) -> tuple[str, ...]:
         """What was noticed of the data, in words. May read them."""
         return tuple(self._notes(self.request))
@@ -83,8 +88,9 @@ class Tier:
             raise DataError(f"tier {self.name}: no table {name} (it has {known}). {self.lacks.get(name, '')}".rstrip())
         if name not in self._kept:
             frame = self._reader(name, self.request, self.table)
-            frame = check(name, frame, f"{self.name} tier")
-            self._kept[name] = swemwbs.scored(frame, f"{self.name} tier") if name == "residents" else frame
+            source, quiet = f"{self.name} tier", self.quiet
+            frame = check(name, frame, source, quiet=quiet)
+            self._kept[name] = swemwbs.scored(frame, source, quiet=quiet) if name == "residents" else frame
         return self._kept[name]
 
 
@@ -131,7 +137,7 @@ REFERENCES = (
 def check_references(tier: Tier, tables: Collection[str]) -> None:
     """Hold keys of one table against those of another, for the tables named that the tier has.
 
-    Raises `DataError` with the first key that is not there and how many more.
+    Raises `DataError` with the first key that is not there and how many more; counts only where the tier is quiet.
     """
     import pandas as pd
 
@@ -140,9 +146,10 @@ def check_references(tier: Tier, tables: Collection[str]) -> None:
             seen = pd.Index(tier.table(table)[column].dropna().unique())
             lost = seen.difference(pd.Index(tier.table(other)[key]))
             if len(lost):
+                many = f"{len(lost):,} such value{'s' if len(lost) > 1 else ''}"
                 raise DataError(
-                    f"{tier.name} tier, table {table}, column {column}: {lost[0]} is not in table {other} "
-                    f"({len(lost):,} such value{'s' if len(lost) > 1 else ''}). Add it there, or drop its rows here."
+                    f"{tier.name} tier, table {table}, column {column}: {'a value' if tier.quiet else lost[0]} is not "
+                    f"in table {other} ({many}). Add it there, or drop its rows here."
                 )
 
 

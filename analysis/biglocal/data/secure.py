@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biglocal.data.folder import digest
-from biglocal.data.tables import TABLES
+from biglocal.data.tables import TABLES, faults
 from biglocal.model import DataError
 
 if TYPE_CHECKING:
@@ -80,10 +80,13 @@ def read(name: str, request: Request, done: Callable[[str], pd.DataFrame]) -> pd
 
     Raises `DataError` for a file that cannot be read, naming the file and never a cell.
     """
+    return _read(_files(request)[name])
+
+
+def _read(path: Path) -> pd.DataFrame:
     import pandas as pd
     import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
-    path = _files(request)[name]
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
@@ -94,6 +97,61 @@ def read(name: str, request: Request, done: Callable[[str], pd.DataFrame]) -> pd
     except (pa.ArrowInvalid, OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         what = "Save it as UTF-8 with commas, or as Parquet, and copy it again."
         raise DataError(f"{path.name}: cannot be read to its end ({type(error).__name__}). {what}") from None
+
+
+def examine(root: Path) -> tuple[list[str], list[str]]:
+    """Every fault of the tables in `root`, for a data manager; and what is there, a line a table.
+
+    A fault names table, column, the rule, how many rows break it, and what to do: never a row, its key or its value,
+    only codes of coded columns that many rows share. Nothing is raised: a file that cannot be read is a fault too.
+    """
+    import pandas as pd
+
+    from biglocal.data import swemwbs
+    from biglocal.data.load import REFERENCES
+
+    wrong: list[str] = []
+    there: list[str] = []
+    good: dict[str, pd.DataFrame] = {}
+    for table in TABLES:
+        both = [p.name for p in _candidates(root, table)]
+        if len(both) > 1:
+            wrong.append(f"table {table} stands in {both[0]} and in {both[1]}. Keep one of them.")
+        if len(both) != 1:
+            if not both and not table.endswith("truth"):  # nobody knows it of real data
+                there.append(f"{table}: absent. What needs it will say so.")
+            continue
+        try:
+            frame = _read(root / both[0])
+        except DataError as error:
+            wrong.append(str(error))
+            continue
+        good[table], found = faults(table, frame)
+        wrong += [f"{both[0]}: {'' if f.column else f'table {table} '}{f.quiet}" for f in found]
+        extra = len(set(frame.columns) - set(TABLES[table].columns))
+        unknown = f", {extra} columns that the contract does not know (not read)" if extra else ""
+        there.append(f"{table}: {both[0]}, {len(frame):,} rows, {_counted(len(found), 'fault')}{unknown}")
+        if table == "residents" and not found:
+            try:
+                swemwbs.scored(good[table], both[0], quiet=True)
+            except DataError as error:
+                wrong.append(str(error))
+    for table, column, other, key in REFERENCES:
+        if {table, other} <= set(good) and column in good[table] and key in good[other]:
+            known = pd.Index(good[other][key].dropna().astype(str))
+            lost = ~good[table][column].dropna().astype(str).isin(known)
+            if lost.any():
+                wrong.append(
+                    f"table {table}, column {column}: {int(lost.sum()):,} rows have a value that is not in column "
+                    f"{key} of table {other}. Add it there, or drop the rows here."
+                )
+    if not any(_candidates(root, table) for table in TABLES):
+        wrong.append(f"none of {', '.join(f'{t}.parquet or {t}.csv' for t in TABLES)} is in this folder.")
+    return wrong, there
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def notes(request: Request) -> list[str]:  # noqa: ARG001 - a tier's interface
@@ -116,9 +174,13 @@ def _files(request: Request) -> dict[str, Path]:
     root = _root(request)
     out: dict[str, Path] = {}
     for table in TABLES:
-        both = [p for p in (root / f"{table}.parquet", root / f"{table}.csv") if p.is_file()]
+        both = _candidates(root, table)
         if len(both) > 1:
             raise DataError(f"table {table} stands in {both[0].name} and in {both[1].name}. Keep one of them.")
         if both:
             out[table] = both[0]
     return out
+
+
+def _candidates(root: Path, table: str) -> list[Path]:
+    return [p for p in (root / f"{table}.parquet", root / f"{table}.csv") if p.is_file()]

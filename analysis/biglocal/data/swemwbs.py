@@ -89,18 +89,20 @@ def against_the_others(items: Any) -> tuple[tuple[int, float], ...]:
     return tuple(found)
 
 
-def scored(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+def scored(frame: pd.DataFrame, source: str, *, quiet: bool = False) -> pd.DataFrame:
     """The table `residents` with its score, once its columns have been held against the contract one by one.
 
     `swemwbs` is made from the items wherever one is answered; rows without any item keep the score they come with.
 
-    Raises `DataError`, naming `source` and the person, where a row without a response has answers, an item runs
-    against the other six, or a score that came along is not that of its items.
+    Raises `DataError`, naming `source` and (unless `quiet`) the person, where a row without a response has answers,
+    an item runs against the other six, or a score that came along is not that of its items.
     """
     import numpy as np
     import pandas as pd
 
     def of(row: int) -> str:
+        if quiet:
+            return "which row is not said: the rows are confidential"
         return f"person_id={frame['person_id'].iloc[row]}, year={frame['year'].iloc[row]}"
 
     silent = ~frame["responded"].to_numpy(dtype=bool)
@@ -127,9 +129,10 @@ def scored(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         raw = bool((given[both] == np.nansum(items[both], axis=1)).all())
         what = "the raw sum of the items" if raw else "not the score of the items"
         raise DataError(
-            f"{source}: table residents, column swemwbs: {given[first]:g} is {what}, whose metric score is "
-            f"{ours[first]:g} ({of(first)}); {len(rows):,} such. Leave the column blank: the score is made from the "
-            f"items."
+            f"{source}: table residents, column swemwbs: "
+            f"{'a value' if quiet else format(given[first], 'g')} is {what}"
+            f"{'' if quiet else f', whose metric score is {ours[first]:g}'} ({of(first)}); {len(rows):,} such. Leave "
+            f"the column blank: the score is made from the items."
         )
     any_item = np.isfinite(items).any(axis=1)
     return frame.assign(swemwbs=pd.Series(np.where(any_item, ours, given), index=frame.index))

@@ -285,24 +285,55 @@ DERIVED: dict[str, Column] = {
 COVARIATES = TABLES["areas"].columns | DERIVED
 
 
-def check(name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Where a table breaks its contract: a rule, the rows that break it (positions), and what to do.
+
+    `quiet` says it in counts and, for coded columns, codes that many rows have; `loud` with the first row's value.
+    """
+
+    column: str
+    rule: str
+    todo: str
+    rows: tuple[int, ...]
+    quiet: str
+    loud: str
+
+
+OFTEN = 10  # rows that share a code before a quiet message may name it
+
+
+def check(name: str, frame: pd.DataFrame, source: str, *, quiet: bool = False) -> pd.DataFrame:
     """Hold `frame` against the contract of table `name`; give it back with its columns in order and typed.
 
     `source` is how the message names where the frame came from (a file's name). The frame given is
     not changed. Columns the contract does not know are dropped.
 
-    Raises `DataError` naming source, column and the first rows (by key) that break it.
+    Raises `DataError` naming source, column and the first row (by key) that breaks it; where `quiet`, counts only.
     """
+    good, found = faults(name, frame)
+    if found:
+        more = f" {len(found) - 1} more faults: `biglocal check` lists them." if quiet and len(found) > 1 else ""
+        said = found[0].quiet if quiet else found[0].loud
+        raise DataError(f"{source}: table {name}{', ' if found[0].column else ' '}{said}{more}")
+    return good
+
+
+def faults(name: str, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
+    """`frame` as `check` gives it back, and every fault; a cell with one is blank from then on."""
     import numpy as np
     import pandas as pd
 
     table = TABLES[name]
+    found: list[Fault] = []
     missing = [c for c in table.columns if c not in frame.columns]
     if missing:
-        raise DataError(
-            f"{source}: table {name} lacks column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}. "
-            f"Add the column (a blank one where the contract allows it; see `biglocal dictionary`)."
-        )
+        todo = "Add the column (a blank one where the contract allows it; see `biglocal dictionary`)."
+        rule = f"lacks column {', '.join(missing)}"
+        loud = f"{rule}; it has {', '.join(map(str, frame.columns))}. {todo}"
+        # without a header the names are the first row's values: a quiet message counts them
+        quiet = f"{rule}; it has {len(table.columns) - len(missing)} of the contract's {len(table.columns)}. {todo}"
+        found.append(Fault("", rule, todo, (), quiet, loud))
     out: dict[str, pd.Series] = {}
 
     def refuse(column: str, bad: np.ndarray, why: str, todo: str) -> None:
@@ -310,13 +341,21 @@ def check(name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
             return
         rows = np.flatnonzero(bad)
         first = int(rows[0])
-        key = ", ".join(f"{k}={frame[k].iloc[first]!s}" for k in table.key)
-        raise DataError(
-            f"{source}: table {name}, column {column}, row {first + 2} ({key}): {why} "
-            f"{frame[column].iloc[first]!r}; {len(rows):,} such row{'s' if len(rows) > 1 else ''}. {todo}"
-        )
+        key = ", ".join(f"{k}={frame[k].iloc[first]!s}" for k in table.key if k in frame)
+        rule = why.removesuffix(",").removesuffix(", seen").removesuffix(" seen").removesuffix(",")
+        codes = _codes_seen(table.columns[column], frame[column].iloc[rows])
+        found.append(
+            Fault(
+                column, rule, todo, tuple(int(r) for r in rows),
+                f"column {column}: {rule}: {len(rows):,} of {len(frame):,} rows{codes}. {todo}",
+                f"column {column}, row {first + 2} ({key}): {why} "
+                f"{frame[column].iloc[first]!r}; {len(rows):,} such row{'s' if len(rows) > 1 else ''}. {todo}",
+            )
+        )  # fmt: skip
 
     for column, spec in table.columns.items():
+        if column in missing:
+            continue
         series = frame[column]
         blank = series.isna().to_numpy()
         if not spec.blank:
@@ -328,9 +367,12 @@ def check(name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
                 series = number
             values = series.to_numpy(dtype=float, na_value=np.nan)
             refuse(column, np.isinf(values), "infinite value", "Correct the cell.")
+            values = np.where(np.isinf(values), np.nan, values)
             coded = np.isin(values, spec.codes)
             if spec.kind == "integer":
-                refuse(column, ~blank & (values % 1 != 0), "whole number expected, seen", "Correct the cell.")
+                part = np.isfinite(values) & (values % 1 != 0)
+                refuse(column, part, "whole number expected, seen", "Correct the cell.")
+                values = np.where(part, np.nan, values)
                 if str(series.dtype).startswith(("float", "object")):
                     series = pd.Series(pd.array(values, dtype="Float64"), index=series.index).astype("Int64")
             if spec.low is not None:
@@ -347,6 +389,8 @@ def check(name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
             series = flag.astype("boolean")
         elif spec.kind == "date":
             dates = pd.to_datetime(series, format="ISO8601", errors="coerce")
+            if not pd.api.types.is_datetime64_any_dtype(series):  # a year alone would pass for its first day
+                dates = dates.where(series.astype(str).str.match(r"\d{4}-\d{2}-\d{2}"))
             refuse(column, dates.isna().to_numpy() & ~blank, "date as YYYY-MM-DD expected, seen", "Correct the cell.")
             series = dates
         else:
@@ -369,10 +413,22 @@ def check(name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
                 refuse(column, bad, f"{expected} expected, seen", todo)
             series = levels
         out[column] = series
-    key = frame[list(table.key)]
-    twice = key.duplicated(keep="first").to_numpy()
-    refuse(table.key[0], twice, f"key ({', '.join(table.key)}) stands twice,", "Drop one of the rows.")
-    return pd.DataFrame(out).reset_index(drop=True)
+    if not set(table.key) & set(missing):
+        key = frame[list(table.key)]
+        twice = key.duplicated(keep="first").to_numpy()
+        refuse(table.key[0], twice, f"key ({', '.join(table.key)}) stands twice,", "Drop one of the rows.")
+    return pd.DataFrame(out).reset_index(drop=True), found
+
+
+def _codes_seen(spec: Column, values: pd.Series) -> str:
+    """Codes among `values` that at least `OFTEN` rows share, in words; only of columns whose values are codes."""
+    coded = bool(spec.allowed) or (spec.kind == "integer" and spec.high is not None and spec.high <= OFTEN)
+    if not coded:
+        return ""
+    texts = values.dropna().astype(str).str.removesuffix(".0")
+    seen = texts[texts.str.fullmatch(r"-?\d{1,2}|[A-Za-z]{1,2}")].value_counts()
+    often = sorted((code, int(n)) for code, n in seen.items() if n >= OFTEN)
+    return f" (codes seen in {OFTEN} rows or more: {', '.join(f'{c} in {n:,}' for c, n in often)})" if often else ""
 
 
 def dictionary() -> str:
