@@ -18,6 +18,7 @@ import pytest
 
 import fake_rows
 from biglocal import exhibits, markup, study, typed, wording
+from biglocal.data import sources
 from biglocal.model import Run, Study, StudyError
 from biglocal.study import MANUSCRIPT
 
@@ -74,6 +75,17 @@ class Text(HTMLParser):
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_which_exhibits_need_a_source() -> None:
+    listed = {s.key: set(exhibits.needing(PLAN, s)) for s in sources.read()}
+    assert listed["lookup"] == listed["treated"] == set(PLAN.exhibits)
+    assert {"trends", "main_effects", "placebo"} <= listed["samhi"]
+    assert {"trends", "main_effects", "replication"} <= listed["police"] and "placebo" not in listed["police"]
+    assert {"subgroups", "main_effects"} <= listed["aps"] and "placebo" not in listed["aps"]
+    assert all("flow" not in listed[key] and "balance" not in listed[key] for key in ("samhi", "police", "residents"))
+    nothing = replace(PLAN, analyses=())
+    assert exhibits.needing(nothing, next(s for s in sources.read() if s.key == "samhi")) == ()
 
 
 def test_every_exhibit_in_every_format(out: Path) -> None:

@@ -133,6 +133,8 @@ def data(
 ) -> None:
     """Fetch the open data that is absent, say how to get the rest. Exit 1 if a file failed or changed upstream."""
     from biglocal.data import fetch, sources
+    from biglocal.exhibits import needing
+    from biglocal.study import load as load_study
 
     listed = sources.read()
     if statement:
@@ -141,7 +143,7 @@ def data(
         )
         typer.echo(f"written: {_short(sources.README)}")
         return
-    folder, states = into or fetch.INTO, []
+    folder, states, plan = into or fetch.INTO, [], load_study()
     try:
         with _downloads() as progress:
             chosen = sources.chosen(listed, only or ())
@@ -150,6 +152,9 @@ def data(
                 typer.echo(f"{report.source}: {report.state}: {report.said}")
                 for step in report.steps:
                     typer.echo(f"    {step}")
+                if report.state not in ("present", "fetched", "copied"):
+                    need = needing(plan, next(s for s in chosen if s.key == report.source))
+                    typer.echo(f"    For exhibits: {'all' if need == plan.exhibits else ', '.join(need) or 'none'}")
     except KeyboardInterrupt:
         _say("stopped; run the same line again and it goes on where it stopped")
         raise typer.Exit(130) from None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
+    from biglocal.data.sources import Source
     from biglocal.tabulate import Block, Table
 
 PUBLISHED = ROOT / "data-raw" / "published.toml"
@@ -73,6 +74,16 @@ def parts(name: str, manuscript: Path = MANUSCRIPT) -> frozenset[str]:
     wanted: list[Any] = [w.get("part", []) for w in (header.select, header.figure_select, *header.like.values())]
     out = {p for part in wanted for p in (part if isinstance(part, list) else [part])}
     return frozenset(out | (_PUBLISHED if header.source == "published" else frozenset()))
+
+
+def needing(study: Study, source: Source, manuscript: Path = MANUSCRIPT) -> tuple[str, ...]:
+    """The exhibits that need a source: of their outcomes where it gives outcomes, every one where it gives areas."""
+    if not {"area_panel", "survey", "residents"} & set(source.tables):
+        return study.exhibits
+    columns = {c + suffix for c in source.gives for suffix in ("", "_z", "_rate")}
+    of = {name for name, outcome in study.outcomes.items() if outcome.column in columns}
+    blocks = {block.part for block in study.analyses if of & set(block.outcomes)}
+    return tuple(e for e in study.exhibits if parts(e, manuscript) & blocks)
 
 
 def _write_block(press: Report, block: Block, out: Path) -> list[Path]:

@@ -22,9 +22,9 @@ def tier() -> Tier:
 
 
 def frame(tier: Tier, name: str) -> pd.DataFrame:
-    """Up to 2,000 rows of a table, from all over it."""
+    """Up to 800 rows of a table, from all over it."""
     table = tier.table(name)
-    return table.sample(min(len(table), 2000), random_state=1).reset_index(drop=True)
+    return table.sample(min(len(table), 800), random_state=1).reset_index(drop=True)
 
 
 def faults(table: pd.DataFrame, name: str, folder: Path) -> list[list[Any]]:

@@ -46,7 +46,6 @@ class Source:
     tables: tuple[str, ...]
     gives: tuple[str, ...]
     needed: str
-    exhibits: tuple[str, ...] = ()
     rights: str = ""
     cost: str = ""
     waiting: str = ""
@@ -125,12 +124,11 @@ def statement(sources: Iterable[Source]) -> str:
     lines += [
         "## Dataset list",
         "",
-        "| name | what | publisher | licence | in this package | how to get it | table | exhibits |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| name | what | publisher | licence | in this package | how to get it | table |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| `{s.key}` | {s.name} | {s.publisher} | {s.licence} | no | {_how(s)} | {', '.join(s.tables)} | "
-        f"{', '.join(s.exhibits)} |"
+        f"| `{s.key}` | {s.name} | {s.publisher} | {s.licence} | no | {_how(s)} | {', '.join(s.tables)} |"
         for s in sources
     ]
     return "\n".join([*lines, ""])
