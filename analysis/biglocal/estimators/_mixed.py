@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 BLOCK = 4_000  # rows that share levels: a block's covariance is dense, 128 MB at this size
+TABLE = 5_000_000  # cells of the table of cross-products that is kept: 40 MB
 BOUND = 1e-8  # a relative variance below which it is at its bound, nought
 NOTHING = 1e-6  # share of the residual variance of least squares below which none is left beside the random effects
 
@@ -154,40 +155,52 @@ class _Data:
         self.big, self.rest = big, [factors[i] for i in self.order[1:]]
         t = np.column_stack([x, y])
         width, groups = big.z.shape[1], int(big.level.max()) + 1
-        self.inner = np.empty((groups, width, width))
+        inner = np.empty((groups, width, width))
         for a in range(width):
             for b in range(width):
-                self.inner[:, a, b] = sums(big.level, big.z[:, a] * big.z[:, b])
-        self.ct = np.stack(
-            [np.column_stack([sums(big.level, big.z[:, a] * c) for c in t.T]) for a in range(width)], axis=1
-        ).reshape(groups * width, -1)
-        self.tt = t.T @ t
-        zb = _sparse(big)
-        if self.rest:
-            zr = sparse.hstack([_sparse(f) for f in self.rest], format="csr")
-            self.c2 = (zb.T @ zr).tocsr()
-            self.a22, self.a2t = (zr.T @ zr).toarray(), zr.T @ t
+                inner[:, a, b] = sums(big.level, big.z[:, a] * big.z[:, b])
+        others = sparse.hstack([*(_sparse(f) for f in self.rest), sparse.csr_array(t)], format="csr")
+        self.all = (others.T @ others).toarray()
+        self.crossed = (_sparse(big).T @ others).tocsr()
+        distinct, place, count = np.unique(inner.reshape(groups, -1), axis=0, return_inverse=True, return_counts=True)
+        self.inner, self.count, self.sums = inner, np.ones(groups), None
+        if len(distinct) * width**2 * others.shape[1] ** 2 <= TABLE:
+            # levels with the same cross-product, such as persons seen as often, enter by the sum of theirs
+            self.inner, self.count = distinct.reshape(-1, width, width), count.astype(float)
+            self.sums = np.empty((len(distinct), width, width, others.shape[1], others.shape[1]))
+            for i in range(len(distinct)):
+                rows = np.flatnonzero(place.ravel() == i) * width
+                for a in range(width):
+                    for b in range(width):
+                        self.sums[i, a, b] = (self.crossed[rows + a].T @ self.crossed[rows + b]).toarray()
+
+    def taken(self, w: Floats) -> Floats:
+        """What the largest factor takes from the cross-products of all else, for its `w` (levels, q, q)."""
+        if self.sums is not None:
+            return np.asarray(np.tensordot(w, self.sums, axes=3))
+        from scipy import sparse
+
+        block = sparse.bsr_array((w, np.arange(len(w)), np.arange(len(w) + 1)))
+        return np.asarray((self.crossed.T @ (block @ self.crossed)).toarray())
 
     def evaluate(self, factors: list[Floats], sigma2: float | None = None) -> tuple[float, Floats, Floats, float]:
         """Deviance but for constants, coefficients, (X'V^-1X)^-1 relative to sigma2, and sigma2 profiled; with
         `sigma2` given the deviance is that at it."""
         big = factors[self.order[0]]
-        groups, width = self.inner.shape[:2]
+        width = self.inner.shape[1]
         m = np.eye(width) + big.T @ self.inner @ big
-        logdet = float(np.log(m[:, 0, 0]).sum() if width == 1 else np.linalg.slogdet(m)[1].sum())
+        logs = np.log(m[:, 0, 0]) if width == 1 else np.linalg.slogdet(m)[1]
+        logdet = float(self.count @ logs)
         w = big @ np.linalg.inv(m) @ big.T if width > 1 else big**2 / m
-        wct = (w @ self.ct.reshape(groups, width, -1)).reshape(groups * width, -1)
-        s = self.tt - self.ct.T @ wct
+        left_over = self.all - self.taken(w)
+        at = sum(_effects(f) for f in self.rest)
+        s = left_over[at:, at:]
         if self.rest:
-            from scipy import sparse
             from scipy.linalg import cho_factor, cho_solve
 
-            block = sparse.bsr_array((w, np.arange(groups), np.arange(groups + 1)))
             own = [factors[i] for i in self.order[1:]]
-            inner = _times(
-                _times(self.a22 - (self.c2.T @ (block @ self.c2)).toarray(), self.rest, own).T, self.rest, own
-            )
-            side = _times((self.a2t - self.c2.T @ wct).T, self.rest, own).T
+            inner = _times(_times(left_over[:at, :at], self.rest, own).T, self.rest, own)
+            side = _times(left_over[at:, :at], self.rest, own).T
             inner[np.diag_indices_from(inner)] += 1
             chol = cho_factor(inner, lower=True)
             logdet += 2 * float(np.log(np.diag(chol[0])).sum())
@@ -203,8 +216,8 @@ class _Data:
         profiled = left / free
         if self.reml:
             logdet += float(np.linalg.slogdet(s[:k, :k])[1])
-        at = profiled if sigma2 is None else sigma2
-        deviance = logdet + free * float(np.log(2 * np.pi * at)) + left / at
+        here = profiled if sigma2 is None else sigma2
+        deviance = logdet + free * float(np.log(2 * np.pi * here)) + left / here
         return deviance, gamma, np.asarray(inverse, dtype=np.float64), profiled
 
     def minimise(self) -> tuple[Floats, bool]:
