@@ -617,40 +617,42 @@ def simulation(canvas: Canvas) -> Figure:
             y -= 1
         at.append(y)
         y -= 1
-    height = 0.165 * -y + 0.8
+    height = 0.18 * -y + 0.8
     figure = Figure(figsize=(WIDTH, height))
     left, right = figure.subplots(1, 2, sharey=True)
     figure.subplots_adjust(left=0.46, right=0.985, top=1 - 0.25 / height, bottom=0.55 / height, wspace=0.1)
-    sides = ((left, "coverage", 95, (93, 97), "Coverage, %"), (right, "rejection_rate", 5, None, "Rejected, %"))
-    for ax, term, right_value, band, title in sides:
+    level = 100 * study.policy.conf_level
+    least = level - 11  # of the axis: a method that covers less stands at its edge, with the number
+    for ax, term, right_value in ((left, "coverage", level), (right, "rejection_rate", 100 - level)):
         of = {method(r): r for r in canvas.rows if r.term == term and _known(r)}
         there = [(of[k], a) for k, a in zip(lines, at, strict=True) if k in of]
-        values = [100 * _value(r.estimate) for r, _ in there]
-        errors = [[100 * e for e in side] for side in _errors([r for r, _ in there])]
-        if band:
-            ax.axvspan(*band, color="#e8eef4", linewidth=0)
+        seen = [(r, a) for r, a in there if term != "coverage" or 100 * _value(r.estimate) >= least]
+        values = [100 * _value(r.estimate) for r, _ in seen]
+        errors = [[100 * e for e in side] for side in _errors([r for r, _ in seen])]
         ax.axvline(right_value, color=DARK, linewidth=0.9, linestyle="--")
         style: dict[str, Any] = {"color": BLUE, "marker": "o", "linestyle": "none", "markersize": 3.5}
-        ax.errorbar(values, [a for _, a in there], xerr=errors, **style)
-        ax.set_title(title)
+        ax.errorbar(values, [a for _, a in seen], xerr=errors, **style)
         ax.tick_params(axis="y", length=0)
-        ax.locator_params(axis="x", nbins=5)
-    words = [f"{label(study, 'estimator', k[2])}; {label(study, 'inference', k[3]).lower()}" for k in lines]
+        for r, a in there:
+            if (r, a) not in seen:
+                ax.plot([least + 0.3], [a], color=ORANGE, marker="<", markersize=4)
+                ax.text(least + 1, a, f"{number(100 * _value(r.estimate), 1)}%", va="center", fontsize=6, color=ORANGE)
+    left.axvspan(level - 2, level + 2, color="#e8eef4", linewidth=0)
+    left.set(title="Coverage, %", xlim=(least, 100.4))
+    right.set(title="Rejected, %")
+    right.set_xlim(left=0)
     left.set_yticks(at)
-    left.set_yticklabels(words, fontsize=6)
+    left.set_yticklabels([_method(study, k[2], k[3]) for k in lines], fontsize=6, linespacing=0.9)
     for a, text in heads:
-        left.text(
-            -0.02,
-            a,
-            text,
-            transform=left.get_yaxis_transform(),
-            ha="right",
-            va="center",
-            fontweight="bold",
-            fontsize=6.5,
-        )
+        where = {"transform": left.get_yaxis_transform(), "ha": "right", "va": "center"}
+        left.text(-0.02, a, text, fontweight="bold", fontsize=6.5, **where)
     left.set_ylim(y + 0.4, 0.6)
     return figure
+
+
+def _method(study: Study, estimator: str, inference: str) -> str:
+    how = label(study, "inference", inference)
+    return _wrap(f"{label(study, 'estimator', estimator)}; {how if how.isupper() else how.lower()}", 62)
 
 
 def _timeline(ax: Axes, outcome: Outcome, years: Sequence[int], start: float | None) -> None:

@@ -426,6 +426,10 @@ def _held(planted: Floats, value: float) -> NDArray[np.bool_]:
     return (planted[:, 2] <= value) & (value <= planted[:, 3])
 
 
+def _text(value: float) -> str:
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
 def _reasons(by: dict[str, Term], planted: Floats, truth: float) -> str:
     """Why coverage is off, in measured terms; nothing where it is not, or not beyond Monte Carlo error."""
     coverage, spread, bias, drift = (by[k] for k in ("coverage", "sd_estimates", "bias", "drift"))
@@ -438,12 +442,12 @@ def _reasons(by: dict[str, Term], planted: Floats, truth: float) -> str:
     if abs(own) > MATERIAL * spread.estimate:
         held = float(_held(planted, truth + own).mean())
         out.append(
-            f"it averages the effects with other weights than treated rows have ({truth + own:.3g}, not {truth:.3g}), "
-            f"which {held:.1%} of its intervals hold"
+            f"it averages the effects with other weights than treated rows have ({_text(truth + own)}, not "
+            f"{_text(truth)}), which {held:.1%} of its intervals hold"
         )
     if abs(drift.estimate) > MATERIAL * spread.estimate and drift.conf_low * drift.conf_high > 0:
         out.append(
-            f"treated and comparison rows drift apart without any effect, by {drift.estimate:.2g}: trends in these "
+            f"treated and comparison rows drift apart without any effect, by {_text(drift.estimate)}: trends in these "
             f"data follow deprivation and region, which matching leaves unequal"
         )
     if "error_ratio" in by and not by["error_ratio"].conf_low <= 1 <= by["error_ratio"].conf_high:
