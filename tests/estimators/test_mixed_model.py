@@ -156,6 +156,22 @@ def test_robust_errors_of_one_area_a_person_are_gees() -> None:
     assert ours.terms[1].df == whole["unit"].nunique() - 1
 
 
+def test_robust_errors_by_hand() -> None:
+    """Areas hold their persons; the scores of an area are X'V^-1 (y - Xb) over its rows."""
+    f = survey(persons=120, areas=25).frame
+    fit = mixed_model.fit(f, "y ~ d + age", groups=["unit", "cluster"], errors="cluster", cluster="cluster")
+    variance = fit.facts["variance"]
+    same = {c: np.equal.outer(f[c].to_numpy(), f[c].to_numpy()) for c in ("unit", "cluster")}
+    v = sum(variance[c]["Intercept"] * same[c] for c in same) + variance["Residual"] * np.eye(len(f))
+    x, vi = np.column_stack([np.ones(len(f)), f["d"], f["age"]]), np.linalg.inv(v)
+    bread = np.linalg.inv(x.T @ vi @ x)
+    scores = x * (vi @ (f["y"].to_numpy() - x @ [t.estimate for t in fit.terms]))[:, None]
+    totals = np.array([scores[rows].sum(axis=0) for rows in f.groupby("cluster").indices.values()])
+    vcov = bread @ totals.T @ totals @ bread * 25 / 24 * (len(f) - 1) / (len(f) - 3)
+    assert [t.std_error for t in fit.terms] == pytest.approx(list(np.sqrt(np.diag(vcov))), rel=1e-6)
+    assert fit.terms[0].df == 24
+
+
 def test_a_variance_at_its_bound_is_said() -> None:
     rng = np.random.default_rng(3)
     f = pd.DataFrame({"unit": np.repeat(np.arange(50), 3), "x": rng.normal(size=150)})

@@ -211,3 +211,20 @@ def test_a_wave_without_the_outcome_is_refused(model: str) -> None:
     with pytest.raises(Inapplicable, match="wave 2018 of level women: the outcome is 0 in all"):
         run(model, replace(s, frame=none), "change")
     assert run(model, replace(s, frame=none, levels=()), "change").terms
+
+
+def test_intervals_hold_the_planted_effects_about_as_often_as_they_say() -> None:
+    """50 surveys of few areas; the binomial bound at 99.9%."""
+    from biglocal import inference
+
+    models = ("mixed_model", "mixed_model cluster", "within_person", "gee independence")
+    held = dict.fromkeys(((m, of) for m in models for of in ("change", "association")), 0)
+    for seed in range(50):
+        s = survey(seed=3000 + seed, persons=75, areas=25)
+        for m, of in held:
+            done = inference.cluster(
+                estimator(m.split()[0]), s, run(m, s, of), np.random.default_rng(0), conf_level=0.95
+            )
+            term = next(t for t in done.terms if t.period == (2018 if of == "change" else None))
+            held[m, of] += term.conf_low <= (0.5 if of == "change" else 0.3) <= term.conf_high
+    assert all(n >= 41 for n in held.values()), held
