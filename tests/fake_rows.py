@@ -6,9 +6,10 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
+from biglocal import worth
 from biglocal.model import Analysis, Run, Study
 from biglocal.results import Row
-from biglocal.study import expand
+from biglocal.study import MONEY, expand
 
 RUN = Run(
     tier="synthetic",
@@ -22,7 +23,9 @@ RUN = Run(
 
 def rows(study: Study, smd: float = 0.04) -> tuple[Row, ...]:
     """A row for each term of each analysis; `smd` is the matched difference of every covariate."""
-    return tuple(row for a in expand(study) for row in _terms(study, a, random.Random(a.id), smd))
+    plan = expand(study)
+    made = [row for a in plan if a.part != MONEY for row in _terms(study, a, random.Random(a.id), smd)]
+    return (*made, *(row for a in plan if a.part == MONEY for row in worth.rows(study, "synthetic", a, made, "0")))
 
 
 def blank(study: Study, a: Analysis) -> Row:
@@ -56,6 +59,8 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
             for w in (1, 2, 3)
             for t, n in (("areas", 50), ("lsoas", 220), ("residents", 3e5))
         ]
+    if a.part == "spending":
+        return [said("spent", 1e6 * (y - 2010), period=y, unit="GBP") for y in range(2012, 2027)]
     if a.part == "flow":
         return [
             said(f"step {i} & more", 600 - i, period=i, n_treated=600 - i, n_units=3000 - 100 * i) for i in range(4)
@@ -111,7 +116,7 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
         return [leads, said("event_time", 0.0, period=-1)] + [
             tested("event_time", r.gauss(0, 0.1), period=t) for t in (-3, -2, 0, 1, 2)
         ]
-    if a.part == "subgroups":
+    if a.part in ("subgroups", "equity"):
         test = replace(base, term="difference", statistic=1.0, df=149.0, p_value=0.2, p_adjusted=0.6)
         return [test, *(tested("att", r.gauss(0, 0.1), level=x) for x in study.subgroups[a.subgroup].levels)]
     return [tested("att", r.gauss(0, 0.1), p_adjusted=0.5 if a.part == "effects" else None)]

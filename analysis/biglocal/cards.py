@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from biglocal import provenance
 from biglocal.results import Row
-from biglocal.study import expand, file_of, tables
+from biglocal.study import MONEY, expand, file_of, sources, tables
 from biglocal.wording import decimals, interval, label, number, plain
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def _title(press: Press, row: Row) -> str:
         ("comparison", row.comparison),
     ]
     words = [label(press.study, column, value) for column, value in named if value]
+    if row.part == MONEY:
+        words = [label(press.study, "term", row.term), *words[1:2]]
     if row.period is not None:
         words.insert(1, f"{row.term.replace('_', ' ')} {row.period}")
     return " \u00b7 ".join(words) or row.key
@@ -89,7 +91,7 @@ def _values(press: Press, row: Row) -> Iterator[tuple[str, str]]:
     if row.treatment:
         yield "Treatment", label(press.study, "treatment", row.treatment)
     if row.reason:
-        yield "Caution", row.reason
+        yield "Source" if (row.part, row.estimator) == (MONEY, "inputs") else "Caution", row.reason
 
 
 def _published(press: Press) -> dict[str, list[str]]:
@@ -134,6 +136,9 @@ def _made(press: Press, analysis: Analysis) -> Pairs:
         line, sha = provenance.where(file, function)
         return f"biglocal/{file}, line {line}, {function}(), sha256 {sha[:12]}"
 
+    if analysis.part == MONEY:
+        made = [("Made by", code("worth.py", "rows")), ("Formula", code("cost_benefit.py", "account"))]
+        return made + [("From the rows of", a.id) for a in sources(press.study)]
     out = [("Estimator", code(f"estimators/{file_of(press.study, analysis.estimator)}.py", "estimate"))]
     if analysis.comparison:
         method = press.study.comparisons[analysis.comparison].method

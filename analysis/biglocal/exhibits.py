@@ -14,7 +14,7 @@ from biglocal.headers import Template
 from biglocal.model import Run, Study, StudyError
 from biglocal.prose import Press
 from biglocal.results import Row, write_bytes, write_text
-from biglocal.study import MANUSCRIPT, ROOT, choices
+from biglocal.study import MANUSCRIPT, MONEY, ROOT, choices
 from biglocal.wording import banner, kind
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def render(
     return tuple(written)
 
 
-_PUBLISHED = frozenset({"effects", "subgroups", "truth", "change", "association", "members_truth"})
+_PUBLISHED = frozenset({"effects", "subgroups", "truth", "change", "association", "members_truth", MONEY})
 
 
 def parts(name: str, manuscript: Path = MANUSCRIPT) -> frozenset[str]:

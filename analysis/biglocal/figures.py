@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biglocal.results import digest
-from biglocal.wording import decimals, interval, label, level_unit, number, order, p_phrase
+from biglocal.wording import FORMATS, decimals, interval, label, level_unit, number, order, p_phrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -655,6 +655,138 @@ def _method(study: Study, estimator: str, inference: str) -> str:
     return _wrap(f"{label(study, 'estimator', estimator)}; {how if how.isupper() else how.lower()}", 62)
 
 
+def scenarios(canvas: Canvas) -> Figure:
+    """Net benefit and its interval, a line a scenario; the first is the main one."""
+    from matplotlib.figure import Figure
+
+    rows = sorted(
+        (r for r in canvas.rows if r.term == "net_benefit"), key=lambda r: order(canvas.study, "level", r.level)
+    )
+    height = 0.22 * len(rows) + 0.75
+    figure = Figure(figsize=(WIDTH, height))
+    ax = figure.subplots()
+    figure.subplots_adjust(left=0.31, right=0.71, top=1 - 0.08 / height, bottom=0.45 / height)
+    ax.axvline(0, color=GREY, linewidth=0.7)
+    for i, row in enumerate(rows):
+        style: dict[str, Any] = (
+            {"color": BLUE, "marker": "o"} if i == 0 else {"color": DARK, "marker": "s", "markerfacecolor": "white"}
+        )
+        ax.errorbar([_value(row.estimate)], [-i], xerr=_errors([row]), linestyle="none", markersize=4.5, **style)
+        ax.text(1.02, -i, _said(row), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+    ax.set_yticks([-i for i in range(len(rows))])
+    ax.set_yticklabels([label(canvas.study, "level", r.level) for r in rows], fontsize=7.5)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(-len(rows) + 0.4, 0.6)
+    ax.locator_params(axis="x", nbins=5)
+    ax.xaxis.set_major_formatter(lambda v, _: number(v, 0))
+    ax.set_xlabel(f"Net benefit, {rows[0].unit}")
+    return figure
+
+
+def tornado(canvas: Canvas) -> Figure:
+    """Net benefit with one input at either end of its range, the widest bar on top; the dotted line is nought."""
+    from matplotlib.figure import Figure
+
+    study = canvas.study
+    main = next(_value(r.estimate) for r in canvas.rows if r.term == "net_benefit")
+    of: dict[str, dict[str, Row]] = {}
+    for row in canvas.rows:
+        if row.level:
+            of.setdefault(row.level, {})[row.term] = row
+
+    def at(name: str, term: str) -> float:
+        return _value(of[name][term].estimate)
+
+    names = sorted(
+        of, key=lambda n: (-abs(at(n, "net_benefit_high") - at(n, "net_benefit_low")), order(study, "level", n))
+    )
+    height = 0.36 * len(names) + 1.1
+    figure = Figure(figsize=(WIDTH, height))
+    ax = figure.subplots()
+    figure.subplots_adjust(left=0.34, right=0.975, top=1 - 0.3 / height, bottom=0.62 / height)
+    styles: dict[str, dict[str, Any]] = {
+        "low": {"facecolor": "white", "edgecolor": ORANGE, "hatch": "////", "label": "input at its low end"},
+        "high": {"facecolor": BLUE, "edgecolor": BLUE, "label": "input at its high end"},
+    }
+    ends = [at(n, f"net_benefit_{e}") for n in names for e in styles]
+    reach = max(abs(v - main) for v in ends) or 1.0
+    for i, name in enumerate(names):
+        for end, style in styles.items():
+            value, given = at(name, f"net_benefit_{end}"), of[name][f"input_{end}"]
+            bar = {k: v for k, v in style.items() if k != "label" or i == 0}
+            ax.barh(-i, value - main, left=main, height=0.56, linewidth=0.8, **bar)
+            other = at(name, f"net_benefit_{'low' if end == 'high' else 'high'}")
+            right = value > main or (value == main and other <= main)
+            text = FORMATS["given"](_value(given.estimate), given)
+            ax.text(
+                value + (0.02 if right else -0.02) * reach, -i, text,
+                ha="left" if right else "right", va="center", fontsize=6.5,
+            )  # fmt: skip
+    ax.axvline(main, color=DARK, linewidth=0.9)
+    ax.axvline(0, color=DARK, linewidth=0.9, linestyle=":")
+    ax.set_xlim(min([0.0, *ends]) - 0.27 * reach, max([0.0, *ends]) + 0.22 * reach)
+    ax.set_ylim(-len(names) + 0.45, 0.55)
+    ax.set_yticks([-i for i in range(len(names))])
+    ax.set_yticklabels([_wrap(label(study, "level", n), 36) for n in names], fontsize=7, linespacing=1.0)
+    ax.tick_params(axis="y", length=0)
+    ax.xaxis.set_major_formatter(lambda v, _: number(v, 0))
+    ax.set_xlabel("Net benefit, GBP million")
+    figure.legend(*ax.get_legend_handles_labels(), loc="upper center", ncols=2, borderaxespad=0.3)
+    return figure
+
+
+def two_way(canvas: Canvas) -> Figure:
+    """Net benefit over the effect and the value of a point: blue and plain above nought, orange and hatched below."""
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    of = {(r.level, r.period or 0): _value(r.estimate) for r in canvas.rows if _known(r)}
+    effects = sorted({e for e, _ in of}, key=float)
+    values = sorted({v for _, v in of})
+    height = 0.3 * len(effects) + 0.75
+    figure = Figure(figsize=(WIDTH, height))
+    ax = figure.subplots()
+    figure.subplots_adjust(left=0.115, right=0.985, top=1 - 0.08 / height, bottom=0.5 / height)
+    colours = LinearSegmentedColormap.from_list("money", [ORANGE, "white", BLUE])
+    most = max(abs(x) for x in of.values()) or 1.0
+    for (effect, value), x in of.items():
+        corner = (values.index(value), effects.index(effect))
+        shade = colours(0.5 + 0.34 * x / most)  # pale enough for the text on it
+        ax.add_patch(Rectangle(corner, 1, 1, facecolor=shade, edgecolor="white", linewidth=0.6))
+        if x < 0:
+            ax.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="///", edgecolor="#00000026", linewidth=0))
+        ax.text(corner[0] + 0.5, corner[1] + 0.5, number(x, 0), ha="center", va="center", fontsize=6.8)
+    ax.set(xlim=(0, len(values)), ylim=(0, len(effects)))
+    ax.set_xticks([i + 0.5 for i in range(len(values))], [number(v, 0) for v in values])
+    ax.set_yticks([i + 0.5 for i in range(len(effects))], [number(float(e), 3) for e in effects])
+    ax.tick_params(length=0)
+    ax.set(xlabel="Value of one point for a year, GBP", ylabel="Effect, points of life satisfaction")
+    return figure
+
+
+def acceptability(canvas: Canvas) -> Figure:
+    """Probability that net benefit is above nought, over the value of a point; the guidance's values are marked."""
+    from matplotlib.figure import Figure
+
+    rows = sorted((r for r in canvas.rows if r.term == "probability" and _known(r)), key=lambda r: r.period or 0)
+    figure = Figure(figsize=(WIDTH, 2.7))
+    ax = figure.subplots()
+    figure.subplots_adjust(left=0.085, right=0.975, top=0.93, bottom=0.19)
+    ax.plot([r.period or 0 for r in rows], [100 * _value(r.estimate) for r in rows], color=BLUE)
+    ax.axhline(50, color=GREY, linewidth=0.7)
+    money = canvas.study.cost_benefit
+    value = money.inputs["value"] if money else None
+    for x, line in ((value.low, ":"), (value.value, "--"), (value.high, ":")) if value else ():
+        if x is not None:
+            ax.axvline(x, color=DARK, linewidth=0.9, linestyle=line)
+            ax.text(x, 101, number(x, 0), ha="center", va="bottom", fontsize=6.5)
+    ax.set(xlabel="Value of one point for a year, GBP", ylabel="Probability, %", ylim=(0, 100))
+    ax.set_xlim(left=0, right=max(r.period or 0 for r in rows))
+    ax.xaxis.set_major_formatter(lambda v, _: number(v, 0))
+    return figure
+
+
 def _timeline(ax: Axes, outcome: Outcome, years: Sequence[int], start: float | None) -> None:
     if start is not None:
         ax.axvline(start, color=DARK, linewidth=0.8, linestyle=":")
@@ -689,4 +821,8 @@ FIGURES: dict[str, Callable[[Canvas], Figure]] = {
     "subgroup_forest": subgroup_forest,
     "trajectories": trajectories,
     "participation": participation,
+    "scenarios": scenarios,
+    "tornado": tornado,
+    "two_way": two_way,
+    "acceptability": acceptability,
 }

@@ -20,7 +20,7 @@ from biglocal.figures import inline
 from biglocal.headers import toml, words
 from biglocal.model import StudyError
 from biglocal.results import COLUMNS, Row, select
-from biglocal.study import choices
+from biglocal.study import MONEY, choices
 from biglocal.wording import (
     FORMATS,
     banner,
@@ -98,6 +98,11 @@ class Said:
         return self._say("estimate", NONE if value is None else number(value, places), value)
 
     @property
+    def percent(self) -> str:
+        """The estimate, a share, as a percentage."""
+        return self._number("estimate", "percent")
+
+    @property
     def interval(self) -> str:
         """Both ends of the interval."""
         r = self._row()
@@ -128,8 +133,8 @@ class Said:
 
     @property
     def level(self) -> str:
-        """The subgroup's level."""
-        return markup.markdown(self._row().level)
+        """The subgroup's level; of money, the scenario or input."""
+        return markup.markdown(label(self._press.study, "level", self._row().level))
 
     @property
     def subgroup(self) -> str:
@@ -436,7 +441,7 @@ class Press:
         study = self.study
         covariates = [x for c in study.comparisons.values() for x in (*c.covariates, *c.optional)]
         known: dict[str, Collection[str]] = {
-            "part": dict.fromkeys([*(b.part for b in study.analyses), *(r.part for r in self.rows)]),
+            "part": dict.fromkeys([*(b.part for b in study.analyses), MONEY, *(r.part for r in self.rows)]),
             "outcome": ["", *study.outcomes, *covariates],
             "comparison": ["", *study.comparisons],
             "treatment": ["", *study.treatments],

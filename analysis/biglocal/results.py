@@ -30,6 +30,19 @@ change      members' outcome, respondents, estimator, subgroup: change with peri
             (std_error is that of its logarithm)
 association  as change, with exposure: association in place of change, without period
 members_truth  change, association, odds_ratio: what is true of the members, where the data were made
+spending    term = spent, period = year: GBP in prices of the year
+equity      as subgroups: the effects that the cost-benefit analysis weights by income
+cost_benefit  made of other rows (worth.py), in GBP million, present values in prices of the price year. By estimator:
+            inputs: term = input (level = its name; conf_low and conf_high its range, reason its source), deflator
+            (period = year), relative_income (level in subgroup);
+            scenario, level = its name: point_years, benefit, cost, net_benefit (interval of joint draws), ratio,
+            probability (of net benefit above nought), break_even_effect, break_even_point_years, cost_per_point_year,
+            break_even_share; for the main one spent_year, cost_year, benefit_year, effect_year with period = year;
+            one_way, level = input: input_low, input_high, net_benefit_low, net_benefit_high; net_benefit of the main;
+            two_way, level = effect in points, period = value of a point in GBP: net_benefit;
+            acceptability, period = value of a point in GBP: probability;
+            equity, level in subgroup: effect, residents, weight, benefit, weighted_benefit; difference, net_benefit,
+            weighted_net_benefit, break_even_weight
 """
 
 from __future__ import annotations

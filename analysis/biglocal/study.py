@@ -124,7 +124,8 @@ def expand(study: Study) -> tuple[Analysis, ...]:
     if (money := study.cost_benefit) is not None:
         for name in ("inputs", *(f"scenario/{s}" for s in money.scenarios), *MONEY_VIEWS):
             key = f"{MONEY}/{name}"
-            fixed = ("all", money.comparison, MONEY, "none", study.main_treatment)
+            view = name.partition("/")[0]
+            fixed = ("all", money.comparison, view, "none", study.main_treatment)
             out[key] = Analysis(key, MONEY, money.outcome, *fixed)
     return tuple(out.values())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -275,6 +275,8 @@ def _table(press: Press, template: Template, rows: Sequence[Row]) -> Table:
         groups = [str(record[header.group].text) if header.group else "" for record in records]
     for line in found:
         _rescale(columns, line)
+        said = {f.raw[0] for c, f in zip(columns, line, strict=True) if c.value == "reason"}  # needs no footnote too
+        line[:] = [replace(f, caution="") if f.caution in said else f for f in line]
     if header.total:
         found.append(_total(header, columns, found))
         groups.append("")
@@ -315,6 +317,7 @@ def _numeric(column: Column) -> bool:
     return column.format != "text" and column.value not in (
         *LABELLED,
         "unit",
+        "reason",
         "outcome_unit",
         "label",
         "label_unit",
@@ -563,7 +566,7 @@ def _beside(press: Press, entry: Mapping[str, Any], at: str) -> dict[str, _Found
     else:
         ends = (row.conf_low, row.conf_high)
         line["ours_interval"] = _Found(interval(*ends, places), ends, row=row)
-    line |= _truth_cells(press, wanted, row, places)
+    line |= _truth_cells(press, wanted, row, places, entry.get("known"))
     low, high = entry.get("conf_low"), entry.get("conf_high")
     if low is None or high is None or not row.std_error:
         return line | dict.fromkeys(("difference", "verdict"), _Found("–", ("",)))
@@ -577,13 +580,15 @@ def _beside(press: Press, entry: Mapping[str, Any], at: str) -> dict[str, _Found
     return line | {"difference": _Found(number(apart, 2), (apart,)), "verdict": _Found(verdict, (verdict,))}
 
 
-def _truth_cells(press: Press, wanted: Mapping[str, Any], row: Row, places: int) -> dict[str, _Found]:
+def _truth_cells(
+    press: Press, wanted: Mapping[str, Any], row: Row, places: int, known: Mapping[str, Any] | None
+) -> dict[str, _Found]:
     of = {"outcome": row.outcome, "subgroup": wanted.get("subgroup", "all"), "level": row.level}
     if row.respondents:
         of |= {"part": "members_truth", "exposure": row.exposure, "term": row.term, "period": row.period}
     else:
         of |= {"part": "truth", "term": "att"}
-    truth = press.one(**of)
+    truth = press.one(**(known or of))
     if not truth.ok or truth.raw is None or truth.raw.estimate is None:
         reason = truth.why or "The effect is not known in these data."
         return dict.fromkeys(("truth", "off", "covers"), _Found(NONE, ("",), why=reason))

@@ -16,7 +16,7 @@ from typing import Any
 from biglocal import headers, provenance, results
 from biglocal.model import Analysis, DataError, Study, StudyError
 from biglocal.results import Row
-from biglocal.study import MANUSCRIPT, PATH, choices, expand, file_of, tables
+from biglocal.study import MANUSCRIPT, MONEY, PATH, choices, expand, file_of, sources, tables
 
 MOST = 8  # rows told in full where a number as printed has more than one
 
@@ -97,7 +97,14 @@ class _Chain:
         yield from self.analysis(analysis)
 
     def analysis(self, analysis: Analysis) -> Iterator[str]:
-        """Settings, code, seed and data of an analysis."""
+        """Settings, code, seed and data of an analysis; of one made of other rows, those analyses."""
+        if analysis.part == MONEY:
+            yield f"  settings   {MONEY} ({self.study_name} line {self._line(f'[{MONEY}]')})"
+            yield f"  made by    {self._code('worth.py', 'rows')}"
+            yield f"  formula    {self._code('cost_benefit.py', 'account')}"
+            yield f"  seed       default_rng([{self.study.seed}, {zlib.crc32(analysis.id.encode())}])"
+            yield from (f"  made of    {a.id}" for a in sources(self.study))
+            return
         settings = [
             f"{section}.{name} ({self.study_name} line {line})"
             for section, name in (
@@ -132,7 +139,9 @@ class _Chain:
         yield f"  lock       locks/run.txt, sha256 {lock[:12]}{'' if lock == provenance.lock() else ' (CHANGED SINCE)'}"
 
     def _setting(self, section: str, name: str) -> int | None:
-        wanted = f"[{section}.{name}]"
+        return self._line(f"[{section}.{name}]")
+
+    def _line(self, wanted: str) -> int | None:
         return next((n for n, line in enumerate(self.study_lines, start=1) if line.strip() == wanted), None)
 
     def _code(self, file: str, function: str) -> str:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 MINUS = "\u2212"
 NARROW = "\u00a0"  # keeps `p = 0.02` on one line
 
-DECIMALS = {"percentage points": 2, "odds ratio": 2, "points (7-35)": 2, "GBP million": 0}  # others: 3
+DECIMALS = {"percentage points": 2, "odds ratio": 2, "points (7-35)": 2, "GBP million": 0, "GBP": 0, "persons": 0}
+# others: 3
 BANNERS = {
     "SYNTHETIC": "SYNTHETIC DATA: says nothing about Big Local",
     "PLACEBO": "PLACEBO AREAS: says nothing about Big Local",
@@ -111,6 +112,9 @@ FORMATS: dict[str, Callable[[float, Row | None], str]] = {
     "number3": lambda v, _: number(v, 3),
     "year": lambda v, _: f"{int(v)}",
     "signed": lambda v, _: ("+" if v > 0 else "") + number(v, 0),
+    "number4": lambda v, _: number(v, 4),
+    "percent": lambda v, _: number(100 * v, 1) + "%",
+    "given": lambda v, row: f"{v:.0f}" if row and row.unit == "year" else plain(round(v, 0 if abs(v) >= 1000 else 4)),
     "text": lambda v, _: str(v),
     "scale": lambda v, _: number(v, by_size([v])),  # replaced by the line's own decimals
 }
@@ -162,6 +166,10 @@ def label(study: Study, column: str, value: object) -> str:
         return names.get(text, text.capitalize())
     if column == "estimator":
         return study.estimators[text].label if text in study.estimators else text
+    if column == "level" and (money := study.cost_benefit):
+        made = {"effect": "Effect on life satisfaction", "residents": "Residents of the areas", "spending": "Spending"}
+        named = {s.name: s.label for s in money.scenarios.values()} | {i.name: i.label for i in money.inputs.values()}
+        return (made | named).get(text, text)
     if column == "family" or column == "term":
         return text[:1].upper() + text[1:].replace("_", " ")
     return text
@@ -169,6 +177,8 @@ def label(study: Study, column: str, value: object) -> str:
 
 def order(study: Study, column: str, value: object) -> tuple[int, str]:
     """Where a value stands among its kind: study.toml's order first, then the alphabet."""
+    money = study.cost_benefit
+    valued = ("effect", "residents", "spending", *money.inputs, *money.scenarios) if money else ()
     families = list(dict.fromkeys(o.family for o in study.outcomes.values()))
     covariates = list(dict.fromkeys(x for c in study.comparisons.values() for x in (*c.covariates, *c.optional)))
     covariates += list(baseline(study))
@@ -176,7 +186,7 @@ def order(study: Study, column: str, value: object) -> tuple[int, str]:
         "outcome": (*study.outcomes, *covariates),
         "family": families,
         "subgroup": ("all", *study.subgroups),
-        "level": [level for s in study.subgroups.values() for level in s.levels],
+        "level": [*valued, *(level for s in study.subgroups.values() for level in s.levels)],
         "comparison": tuple(study.comparisons),
         "treatment": (study.main_treatment, *study.treatments),
         "estimator": tuple(study.estimators),

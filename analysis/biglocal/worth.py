@@ -1,7 +1,8 @@
 """What the programme is worth, from rows to rows: the study's inputs and scenarios put to `cost_benefit`.
 
 Nothing is estimated here and no data are read: the effect, its error, residents and spending are rows of the same run.
-One analysis is one view of the sums: `inputs`, `scenario/<name>`, `one_way`, `two_way`, `acceptability`, `equity`.
+One analysis is one view of the sums, named in column estimator: `inputs`, `scenario` (one for each), `one_way`,
+`two_way`, `acceptability`, `equity`.
 Money is in GBP million, present values in prices of the price year; `results.py` lists the terms.
 """
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 POUNDS, MILLION, POINTS = "GBP", "GBP million", "points (0-10)"
 STEPS = 39  # of the acceptability curve, from nought to three times the value of a point
-GRID = 13  # lines and columns of the two-way table
+GRID = 9  # lines and columns of the two-way table
 WIDEST = (
     "Errors of the years are taken as perfectly correlated, since results hold no covariances: the interval is the "
     "widest they allow."
@@ -55,13 +56,13 @@ def rows(study: Study, tier: str, analysis: Analysis, before: Sequence[Row], dig
     Raises `DataError` for inputs that cannot be added up, such as a year of spending without a deflator.
     """
     assert study.cost_benefit is not None
-    view, _, name = analysis.id.removeprefix(f"{analysis.part}/").partition("/")
+    name = analysis.id.partition(f"/{analysis.estimator}/")[2]
     base = _blank(tier, analysis, digest)
     try:
-        made = _views(study, study.cost_benefit, analysis, before, name)[view]()
+        made = _views(study, study.cost_benefit, analysis, before, name)[analysis.estimator]()
         return tuple(replace(base, **said) for said in made)
     except Inapplicable as e:
-        return (replace(base, status="inapplicable", reason=str(e)),)
+        return (replace(base, level=name, status="inapplicable", reason=str(e)),)
 
 
 Said = dict[str, Any]
@@ -135,7 +136,7 @@ def _inputs(money: CostBenefit, before: Sequence[Row]) -> Iterator[Said]:
             "deflator", money.deflator[year], "index", level="deflator", period=year, reason=money.deflator_source
         )
     for level, income in money.equity.income.items():
-        yield _said("relative_income", income, "of the median", level=level, reason=money.equity.source)
+        yield _said("relative_income", income, "of median income", level=level, reason=money.equity.source)
 
 
 def _scenario(
@@ -147,7 +148,7 @@ def _scenario(
     low, high = drawn.interval(study.policy.conf_level)
     ends: Said = {"conf_level": study.policy.conf_level}
     yield _said("point_years", sums.point_years, "point-years", reason=scenario.reason, **level)
-    yield _said("benefit", sums.benefit / 1e6, MILLION, reason=case.caution, **level)
+    yield _said("benefit", sums.benefit / 1e6, MILLION, **level)
     yield _said("cost", sums.cost / 1e6, MILLION, **level)
     yield _said(
         "net_benefit", sums.net_benefit / 1e6, MILLION, std_error=float(drawn.net_benefit.std(ddof=1)) / 1e6,
@@ -319,11 +320,12 @@ def _shape(study: Study, money: CostBenefit, scenario: Scenario) -> dict[int, fl
 
 def _holds_nought(effect: Years, error: Years, df: float, terms: Assumptions, level: float) -> str:
     """Whether the interval of the effect, summed as it is valued, holds nought: in words, or ''."""
-    from scipy.stats import t
+    from scipy.special import ndtri, stdtrit
 
     weight = {y: cost_benefit.discount_factor(y, terms.rate_benefit, terms.base_year or y) for y in effect}
     middle, spread = (math.fsum(x[y] * weight[y] for y in sorted(x)) for x in (effect, error))
-    if not spread or abs(middle) > float(t.ppf((1 + level) / 2, df)) * spread:
+    at = (1 + level) / 2
+    if not spread or abs(middle) > float(ndtri(at) if math.isinf(df) else stdtrit(df, at)) * spread:
         return ""
     return "The interval of the effect holds nought: an effect that is not told apart from none is turned into money."
 
@@ -380,7 +382,8 @@ def _residents(before: Sequence[Row]) -> float:
 
 
 def _spending(before: Sequence[Row]) -> dict[int, float]:
-    return {r.period or 0: _known(r.estimate) for r in _good(before, part="spending", term="spent")}
+    found = {r.period or 0: _known(r.estimate) for r in _good(before, part="spending", term="spent")}
+    return dict(sorted(found.items()))
 
 
 def _known(x: float | None) -> float:
