@@ -46,6 +46,10 @@ def test_lme4(name: str) -> None:
         ml = mixed_model.fit(frame, formula, groups=groups, method="ML")
         assert ml.facts["loglik"] == pytest.approx(expected["ml_loglik"], abs=1e-7)
         assert [t.estimate for t in ml.terms] == pytest.approx(expected["ml_coef"], rel=1e-6)
+    if "ranef_subject_308" in expected:
+        predicted = fit.facts["random_effects"]["Subject"]
+        assert list(predicted.loc[308]) == pytest.approx(expected["ranef_subject_308"], rel=1e-5)
+        assert predicted.shape == (18, 2)
 
 
 def _in_order(variance: dict[str, float]) -> list[float]:

@@ -94,7 +94,7 @@ def fit(
     frame: pd.DataFrame,
     formula: str,
     *,
-    groups: Mapping[str, str] | Sequence[str],
+    groups: Mapping[str, str] | Sequence[str] | str,
     weight: str | None = None,
     cluster: str | None = None,
     method: Method = "REML",
@@ -106,7 +106,8 @@ def fit(
     `groups`: column -> what varies over its levels, `{"Subject": "1 + Days"}` for a correlated intercept and slope; or
     the names of columns with an intercept each, nested or crossed (codes of nested levels distinct). `weight`:
     precision, as lme4's. `facts["test"]` takes a contrast (q, k) in the order of the terms and gives F and its
-    denominator's degrees of freedom. Rows with missing values leave.
+    denominator's degrees of freedom, `facts["random_effects"]` has a frame for each factor: the predictions of its
+    levels' effects (BLUP). Rows with missing values leave.
 
     Raises `DataError` for a column that is not there, and `Inapplicable` as `estimate`.
     """
@@ -130,6 +131,9 @@ def fit(
     area = codes(rows[cluster]) if cluster else factors[0].level
     values = y.to_numpy(dtype=float)
     solved, vcov, test, facts, cautions = _fit(values, columns, tuple(factors), weights, area, method, df, errors)
+    facts["random_effects"] = {
+        f.name: _predicted(f, psi, solved.residual, rows[f.name]) for f, psi in zip(factors, solved.psi, strict=True)
+    }
     facts |= {"test": test, "vcov": vcov, "ngroups": {f.name: int(f.level.max()) + 1 for f in factors}}
     first = factors[0]
     return Fit(
@@ -198,6 +202,17 @@ def _fit(
     if not solved.converged:
         cautions.append("The maximum of the likelihood was not reached: take another route beside this one.")
     return solved, vcov, test, facts, cautions
+
+
+def _predicted(
+    f: engine.Factor, psi: NDArray[np.float64], residual: NDArray[np.float64], labels: pd.Series
+) -> pd.DataFrame:
+    """Psi Z'V^-1 (y - X b) of each level: its effects' conditional means."""
+    import pandas as pd
+
+    totals = np.column_stack([np.bincount(f.level, z * residual) for z in f.z.T])
+    first = np.unique(f.level, return_index=True)[1]
+    return pd.DataFrame(totals @ psi, index=labels.to_numpy()[first], columns=list(f.columns))
 
 
 def _named(f: engine.Factor, psi: NDArray[np.float64]) -> list[tuple[str, float]]:
