@@ -196,8 +196,11 @@ def _fit(
         "converged": solved.converged,
     }
     cautions = [
-        f"The variance of {name} is at its bound: nothing is left of it, or its random effects depend on each other."
-        for name in solved.bound
+        f"The variance of {f.name} is at its bound, nought."
+        if len(f.columns) == 1
+        else f"The covariance of {f.name} is at its bound: a variance is nought, or its effects move as one."
+        for f in factors
+        if f.name in solved.bound
     ]
     if not solved.converged:
         cautions.append("The maximum of the likelihood was not reached: take another route beside this one.")

@@ -194,7 +194,8 @@ def pool(fits: Sequence[Fit]) -> Fit:
             between = float(np.var([t.estimate for t in one], ddof=1)) * (1 + 1 / len(one))
             r, df = between / float((error**2).mean()), terms[-1].df
             information[key] = (r + 2 / (df + 3)) / (r + 1) if np.isfinite(df) else r / (r + 1)
-    cautions = sorted({f.caution for f in fits} - {""})
+    said = [f.caution for f in fits if f.caution]
+    cautions = [f"{c} (In {said.count(c)} of {len(fits)} imputations.)" for c in sorted(set(said))]
     first = fits[0]
     counts = (first.n_obs, first.n_units, first.n_treated, first.n_clusters)
     facts = {
