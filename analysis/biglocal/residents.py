@@ -157,10 +157,9 @@ def _whole(frame: pd.DataFrame, needed: dict[str, Sequence[str]], levels: tuple[
 def _check_levels(level: pd.Series, subgroup: Subgroup, values: pd.Series, analysis: Analysis) -> None:
     for name in subgroup.levels:
         if not (level == name).any():
-            seen = sorted({str(v) for v in pd.unique(values.dropna())})
-            shown = ", ".join(seen[:8]) + (f" and {len(seen) - 8} more" if len(seen) > 8 else "")
+            seen = len(pd.unique(values.dropna()))
             raise DataError(
-                f"{analysis.id}: no member in subgroup '{name}' ({subgroup.column} has values {shown}); "
+                f"{analysis.id}: no member in subgroup '{name}' ({subgroup.column} has {seen} other values); "
                 f"edit subgroups.{subgroup.name} in study.toml."
             )
 

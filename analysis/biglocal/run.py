@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from biglocal import provenance, release, results
 from biglocal.data import load as data_load
 from biglocal.data.load import Tier
-from biglocal.model import Analysis, DataError, Run, Study, StudyError
+from biglocal.model import Analysis, BiglocalError, DataError, Run, Study, StudyError
 from biglocal.results import COLUMNS, Row
 from biglocal.study import HERE, MANUSCRIPT, MONEY, ON_REQUEST, PATH, ROOT, expand, sources, tables
 from biglocal.study import load as load_study
@@ -55,11 +55,46 @@ def reproduce(
     """From data to report.
 
     `only`: analysis ids (shell patterns allowed) or exhibit names; the rest is left as it is.
-    `jobs`: worker processes. Raises `BiglocalError` for whatever the user can mend.
+    `jobs`: worker processes. Raises `BiglocalError` for whatever the user can mend; on a tier whose rows are
+    confidential also for whatever else goes wrong, without its text.
     """
     study = load_study(study_path, manuscript)
     tier = data_load.load(tier_name, seed=study.seed, data=data, treated=treated, min_months=study.policy.min_months)
     out = outputs / tier.name
+    with _quiet(out) if tier.quiet else nullcontext():
+        return _reproduce(study, tier, out, only, jobs, draws, study_path, manuscript, progress, say)
+
+
+@contextmanager
+def _quiet(out: Path) -> Iterator[None]:
+    """Keep the text of an unforeseen error, in which a row's value may stand, with what does not leave."""
+    try:
+        yield
+    except (BiglocalError, OSError):
+        raise
+    except Exception as error:
+        import traceback
+
+        results.write_text(out / release.HELD / "README.txt", release.KEPT_BACK)
+        results.write_text(out / release.HELD / "error.txt", traceback.format_exc())
+        raise BiglocalError(
+            f"an unforeseen {type(error).__name__}. What it says may hold values of the data, so it stands in "
+            f"{release.HELD}/error.txt of the outputs, not here. Look at it inside the laboratory; take none of it out."
+        ) from None
+
+
+def _reproduce(
+    study: Study,
+    tier: Tier,
+    out: Path,
+    only: Sequence[str],
+    jobs: int,
+    draws: str,
+    study_path: Path,
+    manuscript: Path,
+    progress: Callable[[int], Any] | None,
+    say: Say,
+) -> Done:
     plan = expand(study)
     count = study.policy.draws_full if draws == "full" else study.policy.draws_quick
     digests = {a.id: provenance.of_analysis(study, tier, a, count) for a in plan}
