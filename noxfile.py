@@ -55,6 +55,7 @@ VERBS = {  # session: what `biglocal` is called with, and what `nox -l` says
     "data": (["data"], "Fetch the open data into data-raw/open, or say how to get it: `-- --help`."),
     "placebo": (["reproduce", "--only=placebo"], "200 placebo lists: how often the design rejects in vain."),
     "simulate": (["reproduce", "--only=simulation"], "500 replications of made outcomes: bias, coverage, rejections."),
+    "recover": (["reproduce", "--only=recovery"], "200 surveys of members made anew: what each model finds."),
 }
 
 

@@ -97,6 +97,18 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
     if a.part == "participants":
         terms = ("share_members", "share_adults", "gap")
         return [tested(t, 0.1, level=x) for x in study.subgroups[a.subgroup].levels for t in terms]
+    if a.part == "losses":
+        descriptive = ("answered", "change", "lowest", "highest", "tipping")
+        return [
+            x
+            for w in (2018, 2020)
+            for x in (*(said(t, 0.4, period=w) for t in descriptive), tested("stayed", 1.0, period=w))
+        ]
+    if a.part == "recovery":
+        name, waves = ("association", [None]) if a.exposure else ("change", [2018, 2020])
+        levels = study.subgroups[a.subgroup].levels if a.subgroup != "all" else ("",)
+        parts = ("truth", "bias", "error_ratio", "coverage")
+        return [tested(f"{name}_{t}", 0.9, period=w, level=x) for w in waves for x in levels for t in parts]
     if a.respondents:
         return _of_members(study, a, said, tested, r)
     if a.part == "sensitivity":

@@ -38,7 +38,9 @@ def check_levels(draw: Draw, analyses: Sequence[Analysis]) -> None:
 
 def steps(study: Study, analysis: Analysis) -> int:
     """How much an analysis counts in a progress bar."""
-    return {"placebo": study.policy.placebo_lists, "simulation": study.policy.simulations}.get(analysis.part, 1)
+    policy = study.policy
+    many = {"placebo": policy.placebo_lists, "simulation": policy.simulations, "recovery": policy.recoveries}
+    return many.get(analysis.part, 1)
 
 
 def estimate(

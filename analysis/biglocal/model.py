@@ -210,6 +210,7 @@ class Policy:
     placebo_lists: int
     placebo_effect: float
     simulations: int
+    recoveries: int
     simulation_effects: dict[str, float]
     min_months: int
 

@@ -67,7 +67,7 @@ def personal(row: Row, study: Study) -> bool:
     """Whether a row is made of persons' answers."""
     outcome = study.outcomes.get(row.outcome)
     of_persons = bool(row.respondents) or (outcome is not None and outcome.table in PERSONS)
-    return of_persons and row.part != "members_truth"  # that is what was put in, where data were made
+    return of_persons and row.part not in ("members_truth", "recovery")  # what was put in, where data were made
 
 
 def control(rows: Sequence[Row], study: Study) -> tuple[tuple[Row, ...], tuple[Finding, ...]]:

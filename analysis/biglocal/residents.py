@@ -96,14 +96,15 @@ def _answers(
         values = rows["person_id"].map(known[name])
         numeric = pd.api.types.is_numeric_dtype(values.dtype)
         frame[name] = values.astype(float).to_numpy() if numeric else values.astype(object).to_numpy()
-    covariates: tuple[str, ...] = tuple(n for n in KNOWN_OF_MEMBERS if respondents.missing == "keep")
+    own = subgroup.column if subgroup is not None else ""  # a level has an intercept of its own
+    kept = respondents.missing == "keep"
+    covariates: tuple[str, ...] = tuple(n for n in KNOWN_OF_MEMBERS if kept and n != own)
     needed: dict[str, Sequence[str]] = {"outcome": ["y"]} if respondents.missing == "leave" else {}
     if exposure is not None:
         frame["d"] = _exposure(rows, exposure)
-        own = subgroup.column if subgroup is not None else ""  # a level has an intercept of its own
         covariates = tuple(c for c in exposure.adjust if c != own)
         needed |= {"exposure": ["d"], "covariate": list(covariates)}
-    elif respondents.missing == "keep":
+    elif kept:
         needed |= {"covariate": list(covariates)}
     levels: tuple[str, ...] = ()
     if subgroup is not None:

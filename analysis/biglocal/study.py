@@ -43,7 +43,7 @@ NAMED = ("treatments", "outcomes", "subgroups", "comparisons", "estimators", "re
 PARTS = (
     "programme", "flow", "balance", "overlap", "quality", "trends", "effects", "truth", "years", "subgroups",
     "rivals", "estimators", "sensitivity", "placebo", "simulation", "robustness", "spending", "equity",
-    "participation", "participants", "change", "association", "attrition", "members_truth", "recovery",
+    "participation", "participants", "change", "association", "attrition", "losses", "members_truth", "recovery",
 )  # fmt: skip
 MONEY = "cost_benefit"  # the part whose rows are made of other rows
 MONEY_VIEWS = ("one_way", "two_way", "acceptability", "equity")
@@ -51,7 +51,11 @@ INPUTS = (
     "value", "value_prices", "price_year", "base_year", "rate_benefit", "rate_cost", "share", "last_year", "fade",
     "cost_scale", "cost_last_year", "elasticity",
 )  # fmt: skip
-ON_REQUEST = ("placebo", "simulation")  # parts that take minutes, each with a module of its name; run by `--only`
+ON_REQUEST = (
+    "placebo",
+    "simulation",
+    "recovery",
+)  # parts that take minutes, each with a module of its name; run by `--only`
 WITH_SETS = ("nearest", "optimal")  # methods whose sets have one treated unit each
 ADJUSTABLE = ("age", "sex", "qualification", "role")
 TABLE_OF = {"area": "programme", "lsoa": "areas", "person": "survey", "member": "residents"}
@@ -423,6 +427,7 @@ def _check_ranges(study: Study, file: str) -> None:
         ("policy.draws_quick", p.draws_quick, p.draws_quick >= 99, "99 or more"),
         ("policy.draws_full", p.draws_full, p.draws_full >= p.draws_quick, "draws_quick or more"),
         ("policy.placebo_lists", p.placebo_lists, p.placebo_lists >= 20, "20 or more"),
+        ("policy.recoveries", p.recoveries, p.recoveries >= 20, "20 or more"),
         ("policy.simulations", p.simulations, p.simulations >= 20, "20 or more"),
         ("disclosure.min_cell", d.min_cell, d.min_cell >= 2, "2 or more, in most laboratories 10"),
         ("disclosure.round_to", d.round_to, 0 <= d.round_to <= d.min_cell, "0 (no rounding) to min_cell"),
