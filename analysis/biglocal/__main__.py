@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -318,6 +319,9 @@ def _short(path: Path) -> str:
         return str(path)
 
 
+CONFIDENTIAL = {"secure", "check", "convert"}  # words of commands that read persons' rows
+
+
 def main() -> None:
     """Run the command line: a user's mistake is one message and exit 2, a failed verification exit 1."""
     try:
@@ -331,6 +335,18 @@ def main() -> None:
     except OSError as e:
         where = e.filename or "the disk"
         sys.stderr.write(f"biglocal: {where}: {e.strerror or e}. Make room there, or choose another --outputs.\n")
+        sys.exit(2)
+    except Exception as e:
+        if not CONFIDENTIAL & set(sys.argv):
+            raise
+        last = traceback.extract_tb(e.__traceback__)[-1]
+        ours = [f for f in traceback.extract_tb(e.__traceback__) if "biglocal" in Path(f.filename).parts]
+        at = ours[-1] if ours else last
+        sys.stderr.write(
+            f"biglocal: {type(e).__name__} at {Path(at.filename).name}:{at.lineno}. This is a fault of the program; "
+            f"its message is withheld, since it may hold a value of a confidential row. `biglocal check` may find the "
+            f"cause.\n"
+        )
         sys.exit(2)
 
 

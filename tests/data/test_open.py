@@ -318,6 +318,21 @@ def test_police_codes_of_2021_make_no_zeros(data: Path, listed: Path) -> None:
     assert panel["burglary"]["E01000002", 2018] == 0  # seen, with other crimes
 
 
+def test_police_codes_of_other_censuses_are_brought_to_2011(data: Path, listed: Path) -> None:
+    rows = [("E01000003", "Burglary"), ("E01034001", "Burglary"), ("E01034002", "Burglary"), ("E01000001", "Burglary")]
+    (data / "21.csv").write_text(
+        "LSOA11CD,LSOA21CD,CHGIND\nE01000001,E01000001,U\nE01000002,E01034001,S\nE01000002,E01034002,S\n"
+    )
+    archive(data / "a.zip", year_of(2018, rows))
+    at = tier(data, listed)
+    burglary = at.table("area_panel").set_index(["lsoa11", "year"])["burglary"].xs(2018, level="year").dropna()
+    # a 2001 LSOA that was split divides by residents, 1,200 to 1,300; two parts of 2021 go back whole; nothing is lost
+    assert burglary.to_dict() == {
+        "E01000001": 12, "E01000002": 24, "E01032513": pytest.approx(5.76), "E01032514": pytest.approx(6.24),
+    }  # fmt: skip
+    assert any("36 crimes carry a code of 2001 or 2021" in note for note in open_tier.notes(at.request))
+
+
 def test_police_entry_that_climbs_out_is_refused(data: Path, listed: Path) -> None:
     archive(data / "bad.zip", {"../2018-01-sussex-street.csv": street("2018-01", ROWS)})
     holds(said(data, listed), "bad.zip", "../2018-01-sussex-street.csv", "outside the archive", "download it again")

@@ -120,7 +120,7 @@ def test_codes_of_2021_are_brought_back(tmp_path: Path) -> None:
     panel = frame.set_index("lsoa11")
     assert panel["burglary"].to_dict() == {CODES[0]: 12, CODES[1]: 9, CODES[2]: 3}
     assert panel["all_crime"].sum() == 36
-    assert "24 crimes carry a 2021 code: brought back" in " ".join(notes)
+    assert "24 crimes carry a code of 2001 or 2021: brought to 2011" in " ".join(notes)
     assert "12 crimes carry a code of England that is not of 2011" in " ".join(notes)
 
 
@@ -354,3 +354,22 @@ def test_counts_are_whole_numbers(real_data: Path) -> None:
     frame, _, _ = open_tier.street_level(real_data, 1)
     values = frame[list(police.NAMES)].to_numpy()
     assert (values[np.isfinite(values)] % 1 == 0).all()
+
+
+def test_a_full_disk_is_not_the_files_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    zipped(tmp_path / "a.zip", year(2015, [("", c, "Burglary") for c in CODES]))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", full)
+    with pytest.raises(OSError, match="No space left"):
+        read(tmp_path)
+
+
+def test_a_gzip_bomb_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(street, "LARGEST", 1 << 20)
+    (tmp_path / "2015-01-sussex-street.csv.gz").write_bytes(gzip.compress(HEAD.encode() + b"," * (8 << 20)))
+    assert "more than 1,048,576 bytes" in refused(tmp_path)

@@ -329,3 +329,16 @@ def test_rare_codes_are_not_named() -> None:
     frame["age"] = 200
     said = " ".join(f.quiet for f in faults("survey", frame)[1])
     assert "8 in 10" in said and "7 in" not in said and "200" not in said
+
+
+@pytest.mark.parametrize("words", [("check", "--data", "."), ("reproduce", "secure", "--data", ".")], ids=str)
+def test_an_unforeseen_error_says_where_and_not_what(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError("could not convert string to float: 'Zanzibar'")
+
+    monkeypatch.setattr("biglocal.data.secure._files", fails)
+    monkeypatch.setattr("biglocal.data.secure._candidates", fails)
+    code, said = command(capsys, monkeypatch, *words)
+    assert code == 2 and "ValueError at " in said and "withheld" in said and "Zanzibar" not in said

@@ -201,7 +201,7 @@ def street_level(data: Path, min_months: int) -> tuple[pd.DataFrame, pd.DataFram
             f"--data: no street-level police files (YYYY-MM-<force>-street.csv, in archives or unpacked). {SOURCES}."
         )
     areas, _ = _areas(at)
-    frame, said = police.read(at.street, areas, min_months, _shares21(at, areas))
+    frame, said = police.read(at.street, areas, min_months, _shares(at, areas))
     rated = crime.add_rates(frame, areas, police.NAMES)
     again = [note for note in at.notes if re.search("-street.csv", note)]
     return rated[[c for c in rated.columns if not c.endswith("_z")]], police.coverage(at.street), [*again, *said]
@@ -298,10 +298,13 @@ def _pairs21(at: Folder) -> pd.DataFrame | None:
     return geography.read_lookup21(found) if found else None
 
 
-def _shares21(at: Folder, areas: pd.DataFrame) -> pd.DataFrame | None:
-    """How counts on 2021 LSOAs go to those of 2011, by residents; None without the lookup."""
-    pairs = _pairs21(at)
-    return None if pairs is None else geography.shares(pairs, areas.set_index("lsoa11")["population"].astype(float))
+def _shares(at: Folder, areas: pd.DataFrame) -> pd.DataFrame:
+    """How counts on LSOAs of 2001, and of 2021 where that lookup is there, go to those of 2011: by residents."""
+    import pandas as pd
+
+    pairs = pd.concat([_lookup(at).pairs, *([] if (later := _pairs21(at)) is None else [later])])
+    pairs = pairs[~pairs["source"].isin(areas["lsoa11"])].reset_index(drop=True)  # a code of 2011 stays where it is
+    return geography.shares(pairs, areas.set_index("lsoa11")["population"].astype(float))
 
 
 def _areas(at: Folder) -> tuple[pd.DataFrame, list[str]]:
@@ -495,7 +498,7 @@ def _panel(request: Request, areas: pd.DataFrame) -> tuple[pd.DataFrame, list[st
         parts.append(frame)
         said += more
     if at.street:
-        frame, more = police.read(at.street, areas, request.min_months, _shares21(at, areas))
+        frame, more = police.read(at.street, areas, request.min_months, _shares(at, areas))
         parts.append(frame)
         said += more
     years = np.array(sorted(set().union(*(set(p["year"]) for p in parts))), dtype=int)

@@ -93,10 +93,10 @@ def read(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Counts by LSOA and year, and notes in words.
 
-    `areas` has lsoa11 and district; `shares` (source, lsoa11, share; `geography.shares`) brings codes of 2021 to
-    2011. The frame has one row an LSOA and year with police data somewhere: lsoa11, year, months (usable ones of
-    the LSOA's force; 0 where that year has none; blank where the force is not known), and the series of `NAMES`
-    in crimes, blank as the module says; a count is a fraction only where a 2021 LSOA was made of several.
+    `areas` has lsoa11 and district; `shares` (source, lsoa11, share; `geography.shares`) brings codes of 2001
+    and 2021 to 2011. The frame has one row an LSOA and year with police data somewhere: lsoa11, year, months (usable
+    ones of the LSOA's force; 0 where that year has none; blank where the force is not known), and the series of
+    `NAMES` in crimes, blank as the module says; a count is a fraction only where `shares` divide it.
     Raises `DataError` for a damaged archive or a file without the columns it needs.
     """
     import numpy as np
@@ -149,12 +149,12 @@ def read(
         out[series] = np.where(covered & enough & ~unseen, values, np.nan)
     if lost := int(elsewhere.sum()):
         notes.append(
-            f"{lost:,} crimes carry a code of England that is not of 2011 (recent files carry 2021 codes): not "
-            f"counted, and an LSOA without any crime in such a year of its force is left blank."
-            + ("" if shares is not None else " The ONS lookup from 2011 to 2021 LSOAs would bring them back.")
+            f"{lost:,} crimes carry a code of England that is not of 2011: not counted, and an LSOA without any crime "
+            f"in such a year of its force is left blank. Recent files carry 2021 codes: the ONS lookup from 2011 to "
+            f"2021 LSOAs, put into the folder, brings them back."
         )
     if mapped:
-        notes.append(f"{mapped:,} crimes carry a 2021 code: brought back to 2011 by the ONS lookup.")
+        notes.append(f"{mapped:,} crimes carry a code of 2001 or 2021: brought to 2011 by the ONS lookups.")
     keys = {"lsoa11": np.repeat(codes, len(years)), "year": np.tile(np.array(years, dtype=int), len(codes))}
     return pd.DataFrame({**keys, **{name: column.reshape(-1) for name, column in out.items()}}), notes
 

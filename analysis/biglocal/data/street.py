@@ -8,9 +8,9 @@ does not grow with the number of forces. Only counts leave this module.
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import re
-import shutil
 import tempfile
 import zipfile
 import zlib
@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biglocal.data.folder import Street, broken
+from biglocal.data.folder import LARGEST, Street, broken
 from biglocal.model import DataError
 
 if TYPE_CHECKING:
@@ -126,8 +126,14 @@ def _unpacked(mine: list[Street], folder: Path) -> Iterator[dict[Path, int]]:
                     path.open("wb") as out,
                 ):
                     packed = (one.member or one.path.name).endswith(".gz")
-                    shutil.copyfileobj(gzip.GzipFile(fileobj=raw) if packed else raw, out, 1 << 20)
+                    source = gzip.GzipFile(fileobj=raw) if packed else raw
+                    while block := source.read(1 << 20):
+                        out.write(block)
+                        if out.tell() > LARGEST:
+                            raise zlib.error(f"more than {LARGEST:,} bytes, as no month of a force has")
             except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise  # the disk is full, the file is not at fault
                 raise broken(one.name, error) from error
             here[path] = k
             size += path.stat().st_size
@@ -180,6 +186,11 @@ def _insert(base: Any, paths: dict[Path, int], mine: list[Street]) -> None:
                 run("latin-1")
         except duckdb.InvalidInputException as error:
             raise _named(str(error), paths, mine) from None
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+            raise DataError(
+                f"street-level files could not be counted: {str(error).splitlines()[0]} Make room in the temporary "
+                f"folder (TMPDIR names it): some 200 MB, and as much again for ten million rows."
+            ) from None
     base.unregister("months")
 
 
