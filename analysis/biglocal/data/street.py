@@ -72,6 +72,7 @@ def _count(street: tuple[Street, ...], stamps: tuple[tuple[int, int], ...]) -> C
             "preserve_insertion_order": "false",
         }
         with duckdb.connect(str(Path(folder) / "street.duckdb"), config=config) as base:
+            base.execute("set enable_progress_bar = false")  # the bar is the command line's
             for force in sorted({one.force for one in street}):
                 mine = [one for one in street if one.force == force]
                 base.execute(
