@@ -23,6 +23,8 @@ years       outcome: event_time with period = years since start (-1 is the base:
 subgroups   outcome; subgroup = `progress`: att with level in `level`; difference (joint test of equal effects:
             statistic, df, p_value), and for two levels its size (estimate, std_error)
 robustness  outcome, comparison, treatment: att
+placebo     outcome, comparison: see `placebo.summary`
+simulation  outcome, treatment, estimator, inference: see `simulation.summary`
 participation  period = wave: approached, answered, new, answered_first, answered_all (counts), rate, rate_again
 participants   subgroup, level: share_members, share_adults, gap
 change      members' outcome, respondents, estimator, subgroup: change with period = wave, by level; difference (test
