@@ -194,6 +194,15 @@ def test_a_right_method_is_right() -> None:
     assert fit.caution == ""
 
 
+def test_replications_without_an_estimate_are_counted_and_left_out() -> None:
+    found, design = made()
+    found[:5, 1] = np.nan
+    fit = simulation.summary(found, design, 0.95)
+    assert said(fit)["replications"] == len(found) - 5
+    assert fit.caution == "5 replications without an estimate left."
+    assert np.isfinite(list(said(fit).values())).all()
+
+
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
@@ -235,3 +244,18 @@ def test_where_there_is_no_process_the_row_says_so(draw: Draw, plan: list[Analys
     for d, words in ((bare, "policy.simulation_effects"), (other, "synthetic tier only")):
         ((_, reason),) = estimate.estimate(d, plan[:1], 0, 1, lambda _: None)
         assert isinstance(reason, str) and words in reason
+
+
+def test_a_method_that_does_not_apply_says_why_and_the_others_go_on(draw: Draw, plan: list[Analysis]) -> None:
+    one = next(a for a in plan if (a.estimator, a.treatment) == ("drdid", "common_start"))
+    wrong = [
+        replace(one, id="a", treatment="plan_endorsed"),
+        replace(one, id="b", estimator="callaway_santanna", inference="randomisation"),
+        replace(one, id="c", estimator="calendar_effects"),
+    ]
+    ticks: list[int] = []
+    found = {a.id: fit for a, fit in estimate.estimate(draw, [*wrong, one], 0, 1, ticks.append)}
+    for name, words in (("a", "staggered"), ("b", "single ATT of two-way"), ("c", "gives no single ATT")):
+        assert isinstance(found[name], str) and words in found[name], name
+    assert isinstance(found[one.id], Fit)
+    assert sum(ticks) == 4 * draw.study.policy.simulations

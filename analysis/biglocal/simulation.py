@@ -9,6 +9,7 @@ Wilson (1927), a mean's by its standard error (Morris, White and Crowther 2019, 
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,7 +49,7 @@ class Design:
     cells: csr_array | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Method:
     """An analysis, the key of its design, the file of its estimator with its settings, and, where it is least squares,
     its products."""
@@ -95,21 +96,36 @@ def run(
         group = list(some)
         try:
             world = _world(draw, group, rng)
-            batches = [range(i, min(i + BATCH, count)) for i in range(0, count, BATCH)]
-            found = []
-            for batch, part in zip(batches, runs((replications, (world, b)) for b in batches), strict=True):
-                advance(len(batch) * len(group))
-                found.append(part)
         except Inapplicable as e:
+            advance(count * len(group))
             yield from ((a, str(e)) for a in group)
             continue
-        every = np.concatenate(found)
-        for i, (method, caution) in enumerate(zip(world.methods, _cautions(world), strict=True)):
-            yield method.analysis, summary(every[:, i], world.designs[method.design], level, caution)
+        kept: dict[Method, str] = {}
+        for method, (fits, said) in zip(world.methods, _tried(world), strict=True):
+            if fits:
+                kept[method] = said
+            else:
+                advance(count)
+                yield method.analysis, said
+        world = replace(world, methods=tuple(kept))
+        batches = [range(i, min(i + BATCH, count)) for i in range(0, count, BATCH)] if kept else []
+        found = []
+        for batch, part in zip(batches, runs((replications, (world, b)) for b in batches), strict=True):
+            advance(len(batch) * len(kept))
+            found.append(part)
+        for i, (method, caution) in enumerate(kept.items()):
+            estimates = np.concatenate([part[:, i] for part in found])
+            try:
+                yield method.analysis, summary(estimates, world.designs[method.design], level, caution)
+            except Inapplicable as e:
+                yield method.analysis, str(e)
 
 
 def replications(world: World, which: range) -> Floats:
-    """Replications x methods x (without effect, with) x (estimate, std_error, conf_low, conf_high, p_value)."""
+    """Replications x methods x (without effect, with) x (estimate, std_error, conf_low, conf_high, p_value).
+
+    NaN where the method does not apply to what was drawn.
+    """
     import numpy as np
 
     drawn = [_outcomes(world, world.rng(f"simulation/{world.outcome}/{i}")) for i in which]
@@ -121,7 +137,8 @@ def replications(world: World, which: range) -> Floats:
             out[:, m] = tested(estimate, error, method.product.df, world.conf_level).reshape(len(which), 2, 5)
             continue
         for r, j in itertools.product(range(len(which)), range(2)):
-            out[r, m, j] = _called(method, y[r, j], world, f"{method.analysis.id}/{which[r]}/{j}")
+            with suppress(Inapplicable):  # counted in `summary`
+                out[r, m, j] = _called(method, y[r, j], world, f"{method.analysis.id}/{which[r]}/{j}")
     return out
 
 
@@ -138,26 +155,33 @@ def tested(estimate: Floats, error: Floats, df: float, level: float) -> Floats:
 
 def _called(method: Method, y: Floats, world: World, name: str) -> tuple[float, float, float, float, float]:
     """One replication through estimator and inference, as the study calls them."""
+    att = next(t for t in _fit(method, y, world, name).terms if t.name == "att")
+    return att.estimate, att.std_error, att.conf_low, att.conf_high, att.p_value
+
+
+def _fit(method: Method, y: Floats, world: World, name: str) -> Fit:
     from biglocal import inference
     from biglocal.estimators import estimator
 
     function, sample = estimator(method.file), world.designs[method.design].sample
     sample = replace(sample, frame=sample.frame.assign(y=y))
-    infer = inference.infer(method.analysis.inference, world.conf_level, DRAWS)
-    fit = infer(function, sample, function(sample, **method.options), world.rng(name))
-    att = next(t for t in fit.terms if t.name == "att")
-    return att.estimate, att.std_error, att.conf_low, att.conf_high, att.p_value
+    fit = function(sample, **method.options)
+    if method.product is not None:
+        return fit
+    done = inference.infer(method.analysis.inference, world.conf_level, DRAWS)(function, sample, fit, world.rng(name))
+    if [t.name for t in done.terms].count("att") != 1:
+        raise Inapplicable(f"{method.file} gives no single ATT that a known effect could be held against.")
+    return done
 
 
-def _cautions(world: World) -> Iterator[str]:
-    """Where each method stands outside its assumptions on its design, as its own fit says."""
-    from biglocal.estimators import estimator
-
+def _tried(world: World) -> Iterator[tuple[bool, str]]:
+    """Of each method, from one replication: whether it applies, and its caution or the reason why it does not."""
     drawn = _outcomes(world, world.rng(f"simulation/{world.outcome}/0"))
     for method in world.methods:
-        sample = world.designs[method.design].sample
-        sample = replace(sample, frame=sample.frame.assign(y=drawn[method.design][1]))
-        yield estimator(method.file)(sample, **method.options).caution
+        try:
+            yield True, _fit(method, drawn[method.design][1], world, method.analysis.id).caution
+        except Inapplicable as e:
+            yield False, str(e)
 
 
 # --- the design: what stays as it is ---------------------------------------------------------------------------
@@ -361,12 +385,18 @@ def summary(found: Floats, design: Design, level: float, caution: str = "") -> F
     Monte Carlo error; `drift`, the mean estimate without effect, with its own; `sd_estimates`; `error_ratio`, the mean
     standard error over that (by the delta method, on logs; none for resampling, which has none); `coverage`, the share
     of intervals that hold the truth; `rejection_rate`, the share without effect with p < 1 - level. Coverage outside
-    93 to 97% has its reasons in the fit's caution, after the method's own `caution`.
+    93 to 97% has its reasons in the fit's caution, after the method's own `caution` and the replications without
+    an estimate, which are left out. Raises `Inapplicable` where fewer than two are left.
     """
     import numpy as np
     from scipy.special import stdtrit
 
+    lost = len(found)
+    found = found[np.isfinite(found[:, :, 0]).all(axis=1)]
     n = len(found)
+    lost -= n
+    if n < 2:
+        raise Inapplicable(f"{n} replications to which the method applies.")
     frame, effect = design.sample.frame, design.effect
     now = effect != 0
     weight = _row_weight(design)
@@ -404,13 +434,14 @@ def summary(found: Floats, design: Design, level: float, caution: str = "") -> F
         terms.append(Term("error_ratio", ratio, conf_low=low, conf_high=high, tested=False))
     by = {t.name: t for t in terms}
     treated = frame[frame["treated"] == 1]
+    left = f"{lost} replications without an estimate left." if lost else ""
     return Fit(
         tuple(terms),
         n_obs=len(effect),
         n_units=int(frame["unit"].nunique()),
         n_treated=int(treated["unit"].nunique()),
         n_clusters=int(frame["cluster"].nunique()),
-        caution=" ".join(filter(None, [caution, _reasons(by, planted, truth)])),
+        caution=" ".join(filter(None, [caution, left, _reasons(by, planted, truth)])),
     )
 
 
