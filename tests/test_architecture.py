@@ -15,7 +15,17 @@ ORDER = (
     "placebo", "simulation", "recovery", "cost_benefit", "results", "disclosure", "release", "estimate", "worth", "provenance",
     "exhibits", "trace", "diff", "run", "__main__",
 )  # fmt: skip
-RENDERING = {"cards", "figures", "headers", "markup", "prose", "tabulate", "typed", "wording"}  # the rooms of exhibits
+RENDERING = {
+    "cards",
+    "figures",
+    "headers",
+    "markup",
+    "prose",
+    "tabulate",
+    "typed",
+    "word",
+    "wording",
+}  # the rooms of exhibits
 
 
 def rank(module: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from biglocal import cards, headers, markup, tabulate, typed
+from biglocal import cards, headers, markup, tabulate, typed, word
 from biglocal.headers import Template
 from biglocal.model import Run, Study, StudyError
 from biglocal.prose import Press
@@ -96,6 +96,8 @@ def _write_block(press: Report, block: Block, out: Path) -> list[Path]:
             text = press.format(f"table.{ending}.j2", table=block.table)
             write_text(path.with_suffix(f".{ending}"), text)
             written.append(path.with_suffix(f".{ending}"))
+        write_bytes(path.with_suffix(".docx"), word.table(block.table))
+        written.append(path.with_suffix(".docx"))
     for ending in ("csv", "svg", "png"):
         path = out / "figures" / f"{name}.{ending}"
         if block.figure is None:
