@@ -143,6 +143,7 @@ def _write_report(press: Report, out: Path) -> list[Path]:
         "numbers.json": numbers.encode(),
         "report.html": page.encode(),
         "report.pdf": pdf,
+        "report.docx": word.report(parts, press.study.title, banner(press.run)),
     }
     for file, data in paths.items():
         write_bytes(out / file, data)
