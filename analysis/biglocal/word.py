@@ -69,7 +69,7 @@ def _document(title: str, banner: str) -> Document:
     page.left_margin = page.right_margin = page.top_margin = page.bottom_margin = Cm(2.5)
     for name, size in (("Normal", 10.5), ("Caption", 9.5), ("Heading 1", 15), ("Heading 2", 12), ("Title", 20)):
         style: Any = document.styles[name]
-        style.font.name, style.font.size = "Cambria", Pt(size)
+        style.font.name, style.font.size = "Times New Roman", Pt(size)
         fonts = style.element.get_or_add_rPr().get_or_add_rFonts()
         for own in ("w:asciiTheme", "w:hAnsiTheme", "w:eastAsiaTheme", "w:cstheme"):
             fonts.attrib.pop(qn(own), None)
@@ -242,9 +242,10 @@ def _table(document: Document, one: Table, *, alone: bool = False) -> None:
         if letter:
             _run(paragraph, f"{letter} ", size=8).font.superscript = True
         _run(paragraph, text, size=8)
-    document.add_paragraph()
     if one.landscape and not alone:
         turn(across=False)
+    elif not alone:
+        document.add_paragraph()
 
 
 def _table_xml(one: Table, width: float) -> str:
