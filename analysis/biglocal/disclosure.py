@@ -131,7 +131,8 @@ def protect(cells: Iterable[Cell], relations: Iterable[Relation], rules: Disclos
             held = [i for i, c in enumerate(members) if out[c.name].rule or not c.printed]
             for i in _complementary(members, within, delicate, held, rules):
                 out[members[i].name] = Verdict(
-                    "complementary", "With the other numbers it would give away one that is not shown: not shown."
+                    "complementary",
+                    "With the other numbers it would give away one of few persons: not shown. Join the small cells.",
                 )
     return {name: verdict for name, verdict in out.items() if by_name[name].printed}
 

@@ -97,7 +97,9 @@ def control(rows: Sequence[Row], study: Study) -> tuple[tuple[Row, ...], tuple[F
         money = row.part == MONEY and worth - ({"equity"} if "equity" not in row.analysis else set())
         rate = (row.analysis, row.period) in waves and row.term.startswith("rate")
         if not verdict.rule and (test or money or rate):
-            verdict = Verdict("complementary", "It would give away an estimate that is not shown: not shown.")
+            verdict = Verdict(
+                "complementary", "It would give away an estimate of few persons: not shown. Join the small cells."
+            )
         shown, found = _row(row, verdict, verdicts, study)
         out.append(shown)
         findings += found

@@ -3,6 +3,9 @@
 A row is a term of an analysis. From here on no microdata are read. Kept free of pandas so that
 rendering and a second run, in which nothing is estimated, start at once.
 
+A row that disclosure control withheld (release.py) has status `suppressed`, no number, and a reason that says which
+rule. Of rows on persons, `n_persons` and every other count of persons is rounded; `n_least` is blank once released.
+
 Parts and their terms (what exhibits may ask for):
 
 programme   level = wave (`wave 1` ...): areas, lsoas, residents (estimate is the count)
