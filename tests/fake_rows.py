@@ -123,6 +123,38 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
     if a.part == "truth":
         levels = study.subgroups[a.subgroup].levels if a.subgroup != "all" else ("",)
         return [said("att", 0.05, level=x) for x in levels]
+    if a.inference == "parallel_trends":
+        bounds = [
+            replace(tested(name, 0.3, level=level), statistic=float(level))
+            for name, levels in (("relative_magnitudes", ("0", "0.5", "1")), ("smoothness", ("0", "0.5", "1")))
+            for level in levels
+        ]
+        alone = ("breakdown_relative_magnitudes", "breakdown_smoothness", "detectable_trend", "detectable_trend_bias")
+        known = said("equivalence", 0.2, p_value=0.3)
+        return [tested("average_effect", 0.3), *bounds, known, *(said(name, 0.25) for name in alone)]
+    if a.inference == "power":
+        one = ("minimum_detectable", "reference_effect", "power")
+        areas = [said("minimum_detectable_with", 10 / n, period=n) for n in (50, 100, 300)]
+        return [*(said(name, 0.4, n_treated_clusters=145) for name in one), *areas]
+    if a.part == "families":
+        return [said(t, 0.1, p_value=r.random()) for t in ("cluster", "holm", "fdr_bh", "bootstrap", "romano_wolf")]
+    if a.part == "calendar":
+        joint = [replace(base, term=t, statistic=1.0, df=149.0, p_value=0.4) for t in ("leads", "years")]
+        return [tested("calendar", 0.1, period=2018), tested("att_calendar", 0.1), *joint]
+    if a.part == "decomposition":
+        pairs = [
+            said(name, value, level=f"{g} against never treated (Treated vs Untreated)")
+            for g in (2013, 2014)
+            for name, value in (("two_by_two", 0.1), ("two_by_two_weight", 0.5))
+        ]
+        kinds = [said(name, 1.0, level="Treated vs Untreated") for name in ("comparison", "comparison_weight")]
+        return [said("att", 0.1), *kinds, *pairs]
+    if a.part == "dose":
+        thirds = [tested("att", 0.1, level=f"{w} third") for w in ("lowest", "middle", "highest")]
+        test = replace(base, term="difference", statistic=1.0, df=149.0, p_value=0.2)
+        return [tested("att", 0.1), tested("dose", 0.02), *thirds, test]
+    if a.part == "counts":
+        return [tested("att", -0.05), tested("percent_change", -5.0)]
     if a.part == "years":
         leads = replace(base, term="leads", statistic=1.0, df=149.0, p_value=0.4)
         return [leads, said("event_time", 0.0, period=-1)] + [

@@ -340,3 +340,46 @@ def test_rows_that_no_exhibit_shows_are_listed(out: Path) -> None:
 
 def _drawn(out: Path, row: Row) -> bool:
     return any(row.analysis in p.read_text(encoding="utf-8") for p in (out / "figures").glob("*.csv"))
+
+
+def test_breakdown_in_words_is_true_to_the_numbers(tmp_path: Path) -> None:
+    assert "For no outcome is the average still told apart from nought" in str(Text(report(tmp_path / "a")))
+
+    def firm(row: Row) -> Row:
+        high = row.term == "breakdown_relative_magnitudes" and row.outcome == "burglary"
+        return replace(row, estimate=1.37) if high else row
+
+    text = str(Text(report(tmp_path / "b", tuple(firm(r) for r in ROWS))))
+    assert "would leave told apart from nought: Burglary (up to 1.37 times it)." in text
+
+
+def test_placebo_effects_in_words_are_counted(tmp_path: Path) -> None:
+    tests = [r for r in ROWS if r.part in ("placebo_dates", "placebo_outcomes")]
+
+    def found(row: Row) -> Row:
+        return replace(row, p_value=0.01 if row.treatment == "placebo_2013" else 0.5) if row in tests else row
+
+    text = str(Text(report(tmp_path, tuple(found(r) for r in ROWS))))
+    count = len([r for r in tests if r.treatment == "placebo_2013"])
+    assert f"at the unadjusted level in {count} of the {len(tests)} tests" in text
+
+
+def test_power_table_holds_the_published_size_where_there_is_one(out: Path) -> None:
+    with (out / "tables" / "power.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len({r.outcome for r in ROWS if r.inference == "power"})
+    assert {line["Detectable"] for line in lines} == {"0.4"}
+    assert {line["Standard error"] for line in lines} == {"0.1"}
+
+
+def test_figures_say_where_an_estimate_breaks_down(tmp_path: Path) -> None:
+    """Glyphs of a drawing cannot be read back: two breakdown values must give two drawings, other rows one."""
+    rows = tuple(r for r in ROWS if r.inference == "parallel_trends")
+    other = tuple(replace(r, estimate=0.9) if r.term == "breakdown_smoothness" else r for r in rows)
+    power = tuple(replace(r, estimate=9.0) if r.inference == "power" else r for r in ROWS)
+    drawn = []
+    for i, some in enumerate((rows, other, (*rows, *(r for r in power if r.inference == "power")))):
+        exhibits.render(some, PLAN, fake_rows.RUN, tmp_path / str(i), only=["parallel_trends"])
+        drawn.append((tmp_path / str(i) / "figures" / "parallel_trends.svg").read_bytes())
+    assert drawn[0] != drawn[1]
+    assert drawn[0] == drawn[2]

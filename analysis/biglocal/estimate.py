@@ -15,13 +15,21 @@ from typing import TYPE_CHECKING, Any
 from biglocal.data.tables import PERSONS
 from biglocal.model import Analysis, Fit, Inapplicable, Sample, Study, Term
 from biglocal.results import Row
-from biglocal.study import ON_REQUEST, file_of
+from biglocal.study import ON_REQUEST, expand, family, file_of, options, seeded_by
 
 if TYPE_CHECKING:
     import numpy as np
 
     from biglocal.sample import Draw
 
+UNITS = {  # of terms that are not in their outcome's
+    "percent_change": "per cent",
+    "power": "chance",
+    "breakdown_relative_magnitudes": "ratio",
+    "comparison_weight": "share",
+    "two_by_two_weight": "share",
+}
+OF_ALL = ("relative_magnitudes", "smoothness", "minimum_detectable_with")  # level and period are no group of rows
 Result = tuple[Analysis, "Fit | str"]
 
 
@@ -48,10 +56,15 @@ def estimate(
 ) -> Iterator[Result]:
     """Each analysis with its complete fit, or with the reason why there is none; parts on request last.
 
-    Neighbours that differ in their inference alone share one sample and one fit. `jobs`: worker processes.
+    Analyses that differ in their inference alone share one sample and one fit. `jobs`: worker processes.
     `advance` is called as `steps` are done.
     """
-    for found in _runs(_fits(draw, [a for a in analyses if a.part not in ON_REQUEST], draws), jobs):
+    apart = (*ON_REQUEST, "families")
+    items = itertools.chain(
+        _fits(draw, [a for a in analyses if a.part not in apart], draws),
+        _families(draw, [a for a in analyses if a.part == "families"], draws),
+    )
+    for found in _runs(items, jobs):
         for result in found:
             advance(1)
             yield result
@@ -64,9 +77,29 @@ def estimate(
 
 def _fits(draw: Draw, analyses: Sequence[Analysis], draws: int) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
     study = draw.study
-    groups = [list(g) for _, g in itertools.groupby(analyses, key=lambda a: replace(a, id="", inference=""))]
-    for g in groups:
+    groups: dict[Analysis, list[Analysis]] = {}
+    for a in analyses:
+        groups.setdefault(replace(a, id="", inference=""), []).append(a)
+    for g in groups.values():
         yield work, (g, _sample(draw, g[0]), study, draws)
+
+
+def _families(
+    draw: Draw, analyses: Sequence[Analysis], draws: int
+) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """Families of outcomes whole, even where not every member is asked for: their adjustment needs them all."""
+    study = draw.study
+    groups: dict[Analysis, list[Analysis]] = {}
+    for a in analyses:
+        key = replace(a, id="", outcome=study.outcomes[a.outcome].family)
+        groups.setdefault(key, []).append(a)
+    plan = {a.id: a for a in expand(study)}
+    for wanted in groups.values():
+        first = wanted[0]
+        at = first.id.split("/")
+        members = [plan["/".join((at[0], o, *at[2:]))] for o in family(study, first)]
+        samples = [(a, _sample(draw, a)) for a in members]
+        yield together, (wanted, samples, study, draws)
 
 
 def _runs(items: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]], jobs: int) -> Iterator[Any]:
@@ -88,9 +121,7 @@ def _sample(draw: Draw, analysis: Analysis) -> Sample | str:
 
 
 def _options(study: Study, analysis: Analysis) -> dict[str, Any]:
-    name = analysis.estimator
-    options: dict[str, Any] = dict(study.estimators[name].options) if name in study.estimators else {}
-    return options | ({"of": "association"} if analysis.exposure else {})
+    return options(study, analysis.estimator) | ({"of": "association"} if analysis.exposure else {})
 
 
 def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) -> list[Result]:
@@ -118,7 +149,7 @@ def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) 
     persons = members or (outcome is not None and outcome.table in PERSONS and not group[0].respondents)
     count = _counter(sample, distinct=members) if persons else None
     for analysis in group:
-        infer = inference.infer(analysis.inference, policy.conf_level, draws)
+        infer = inference.infer(analysis.inference, policy.conf_level, draws, policy.power)
         try:
             done = infer(function, sample, fit, generator(study.seed, analysis.id))
             if analysis.respondents:
@@ -177,6 +208,9 @@ def _counter(sample: Sample, distinct: bool) -> Callable[[Term], Term]:
     def count(term: Term) -> Term:
         if term.n_least is not None:
             return term
+        if term.name in OF_ALL:
+            whole = count(replace(term, level="", period=None))
+            return replace(whole, level=term.level, period=term.period)
         here = np.ones(len(kinds), dtype=bool)
         if term.level in sample.levels:
             here = k_level == sample.levels.index(term.level)
@@ -199,6 +233,41 @@ def _counter(sample: Sample, distinct: bool) -> Callable[[Term], Term]:
         return replace(term, n_persons=persons(here) if term.period is None else None, n_least=least)
 
     return count
+
+
+def together(
+    wanted: list[Analysis], samples: list[tuple[Analysis, Sample | str]], study: Study, draws: int
+) -> list[Result]:
+    """A family of outcomes estimated and their p-values adjusted for each other; those of `wanted` are given back.
+
+    An outcome without a sample or fit leaves the family, and the others' caution says so.
+    """
+    from biglocal.estimators import estimator
+    from biglocal.inference.multiplicity import together as adjusted
+
+    function = estimator(file_of(study, wanted[0].estimator))
+    fits: dict[str, Fit | str] = {}
+    for a, sample in samples:
+        try:
+            fits[a.id] = sample if isinstance(sample, str) else function(sample, **_options(study, a))
+        except Inapplicable as e:
+            fits[a.id] = str(e)
+    good = [(a, s, f) for a, s in samples if isinstance(f := fits[a.id], Fit) and isinstance(s, Sample)]
+    lost = [a.outcome for a, _ in samples if isinstance(fits[a.id], str)]
+    said = f"Not in the family, for want of an estimate: {', '.join(lost)}." if lost else ""
+    if good:
+        try:
+            done = adjusted(
+                [s for _, s, _ in good], [f for *_, f in good], rng=generator(study.seed, seeded_by(study, wanted[0])),
+                conf_level=study.policy.conf_level, draws=draws,
+            )  # fmt: skip
+        except Inapplicable as e:
+            return [(a, str(e)) for a in wanted]
+        for (a, sample, _), fit in zip(good, done, strict=True):
+            if study.outcomes[a.outcome].table in PERSONS:
+                fit = replace(fit, terms=tuple(map(_counter(sample, distinct=False), fit.terms)))
+            fits[a.id] = replace(fit, caution=" ".join(filter(None, [fit.caution, said])))
+    return [(a, fits[a.id]) for a in wanted]
 
 
 def _limited(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -274,9 +343,9 @@ def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: st
 
 
 def _unit(fit: Fit | str, term: Term, unit: str) -> str:
-    """The unit of a term: a model for two values speaks of log odds and of odds ratios."""
+    """The unit of a term, mostly its outcome's; a model for two values speaks of log odds and of odds ratios."""
     if isinstance(fit, str) or not any(t.name == "odds_ratio" for t in fit.terms):
-        return unit
+        return UNITS.get(term.name, unit)
     return "odds ratio" if term.name in ("odds_ratio", "minimum_detectable") else "log odds"
 
 
@@ -288,17 +357,17 @@ def adjust(table: Sequence[Row], study: Study, plan: Sequence[Analysis]) -> list
     """
     from biglocal.inference import adjust as adjusted
 
-    def family(a: Analysis | Row) -> tuple[str, ...] | None:
+    def together_with(a: Analysis | Row) -> tuple[str, ...] | None:
         same = (a.part, a.comparison, a.treatment, a.estimator, a.inference)
         if a.part == "effects":
             return (*same, a.subgroup, study.outcomes[a.outcome].family)
         return (*same, a.outcome, a.respondents, a.exposure) if a.part in ("subgroups", "change") else None
 
     there = {r.analysis for r in table}
-    incomplete = {family(a) for a in plan if a.id not in there}
+    incomplete = {together_with(a) for a in plan if a.id not in there}
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, r in enumerate(table):
-        key = family(r)
+        key = together_with(r)
         tested = r.term == ("att" if r.part == "effects" else "difference")
         if key and key not in incomplete and tested and r.p_value is not None:
             groups.setdefault(key, []).append(i)

@@ -567,11 +567,11 @@ def design_forest(canvas: Canvas) -> Figure:
         {design(r) for r in canvas.rows}, key=lambda k: [order(study, d, v) for d, v in zip(varying, k, strict=True)]
     )
     words = ["\n".join(_wrap(label(study, d, v), 44) for d, v in zip(varying, k, strict=True)) for k in lines]
-    tall = [0.13 * (1 + w.count("\n")) + 0.12 for w in words]
-    height = sum(tall) + 0.95
+    tall = [0.13 * (1 + w.count("\n")) + 0.1 for w in words]
+    height = sum(tall) + 1.03
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.subplots(1, len(columns), squeeze=False, sharey=True).ravel()
-    figure.subplots_adjust(left=0.37, right=0.985, top=1 - 0.25 / height, bottom=0.62 / height, wspace=0.08)
+    figure.subplots_adjust(left=0.37, right=0.985, top=1 - 0.25 / height, bottom=0.7 / height, wspace=0.08)
     at = [-(sum(tall[:i]) + tall[i] / 2) for i in range(len(lines))]
     for ax, (outcome, period) in zip(axes, columns, strict=True):
         mine = (r for r in canvas.rows if r.outcome == outcome.name and r.period == period)
@@ -787,6 +787,117 @@ def acceptability(canvas: Canvas) -> Figure:
     return figure
 
 
+def sensitivity(canvas: Canvas) -> Figure:
+    """Interval of the average effect as trends may depart from parallel: an outcome a column, a restriction a row."""
+    from matplotlib.figure import Figure
+
+    chosen = _outcomes(canvas)
+    figure = Figure(figsize=(WIDTH, 4.4))
+    axes = figure.subplots(2, len(chosen), squeeze=False)
+    figure.subplots_adjust(left=0.1, right=0.985, top=0.9, bottom=0.14, wspace=0.46, hspace=0.52)
+    restrictions = (
+        ("relative_magnitudes", "Relative magnitudes: largest step after the start over largest before it", BLUE, "o"),
+        ("smoothness", "Smoothness: change of slope a year, in standard errors of the average", ORANGE, "s"),
+    )
+    for j, outcome in enumerate(chosen):
+        mine = [r for r in canvas.rows if r.outcome == outcome.name]
+        plain = [r for r in mine if r.term == "average_effect" and r.conf_low is not None]
+        for i, (term, words, colour, marker) in enumerate(restrictions):
+            ax = axes[i, j]
+            rows = sorted((r for r in mine if r.term == term), key=lambda r: float(r.level))
+            at = [float(r.level) for r in rows]
+            gap = 0.16 * max(at, default=1.0)
+            ax.axhline(0, color=GREY, linewidth=0.7)
+            ax.errorbar(
+                [-gap] * len(plain), [_value(r.estimate) for r in plain], yerr=_errors(plain), color=DARK, marker="D",
+                markerfacecolor="white", linestyle="none", elinewidth=0.9, label="parallel trends",
+            )  # fmt: skip
+            for x, r in zip(at, rows, strict=True):
+                low, high = r.conf_low, r.conf_high
+                if low is not None and high is not None:
+                    ax.plot([x, x], [low, high], color=colour, marker=marker, markersize=3, linewidth=1.4)
+            ax.axvline(-gap / 2, color="#d9d9d9", linewidth=0.8)
+            ax.set_xticks([-gap, *at])
+            ax.set_xticklabels(["par.", *(r.level for r in rows)], fontsize=6.2)
+            ax.set_ylabel(outcome.unit)
+            if j == len(chosen) // 2:
+                ax.set_xlabel(words)
+            ax.locator_params(axis="y", nbins=6)
+            if i == 0:
+                ax.set_title(outcome.label, pad=11)
+            ends = [r for r in mine if r.term == f"breakdown_{term}" and r.estimate is not None]
+            for r in ends:
+                said = "never told apart from nought" if r.estimate == 0 else f"breaks down at {_breakdown(r, rows)}"
+                ax.text(0.5, 1.015, said, transform=ax.transAxes, ha="center", va="bottom", fontsize=6.5)
+    return figure
+
+
+def _breakdown(row: Row, rows: Sequence[Row]) -> str:
+    """A breakdown value on the axis its restriction is drawn on: M is kept in units, and drawn in standard errors."""
+    unit = [float(r.level) / r.statistic for r in rows if r.statistic]
+    return number(_value(row.estimate) * (unit[-1] if unit else 1.0), 2)
+
+
+def power_curve(canvas: Canvas) -> Figure:
+    """Minimum detectable effect by number of treated areas, one panel an outcome; the published effect, if any."""
+    chosen = _outcomes(canvas)
+    figure, axes = _panels(len(chosen), 3, 1.62, 0.28)
+    for ax, outcome in zip(axes, chosen, strict=True):
+        mine = [r for r in canvas.rows if r.outcome == outcome.name and _known(r)]
+        line = sorted((r for r in mine if r.term == "minimum_detectable_with"), key=lambda r: r.period or 0)
+        ax.plot([r.period or 0 for r in line], [_value(r.estimate) for r in line], color=BLUE, label="detectable")
+        here = [r for r in mine if r.term == "minimum_detectable"]
+        ax.plot(
+            [r.n_treated_clusters or 0 for r in here], [_value(r.estimate) for r in here], color=BLUE, marker="o",
+            markersize=5, linestyle="none", label="this design",
+        )  # fmt: skip
+        for r in mine:
+            if r.term == "reference_effect":
+                ax.axhline(_value(r.estimate), color=ORANGE, linestyle="--", linewidth=1.1, label="published effect")
+        ax.set_title(outcome.label)
+        ax.set(ylabel=outcome.unit, xlabel="Treated areas", xlim=(0, None))
+        ax.set_ylim(bottom=0)
+        ax.locator_params(axis="both", nbins=5)
+    found: dict[str, Any] = {}
+    for ax in axes:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    figure.legend(list(found.values()), list(found), loc="upper center", ncols=3, borderaxespad=0.3)
+    return figure
+
+
+def decomposition(canvas: Canvas) -> Figure:
+    """Each comparison of two cohorts behind a two-way coefficient: its weight against its estimate."""
+    chosen = _outcomes(canvas)
+    figure, axes = _panels(len(chosen), 2, 2.3, 0.42)
+    figure.subplots_adjust(left=0.115, wspace=0.3)
+    kinds = (
+        ("Treated vs Untreated", "treated against never treated", BLUE, "o"),
+        ("Earlier vs Later Treated", "earlier against later treated", DARK, "^"),
+        ("Later vs Earlier Treated", "later against already treated", ORANGE, "x"),
+        ("Later vs Always Treated", "later against always treated", GREY, "D"),
+    )
+    for ax, outcome in zip(axes, chosen, strict=True):
+        mine = [r for r in canvas.rows if r.outcome == outcome.name and _known(r)]
+        weight = {r.level: _value(r.estimate) for r in mine if r.term == "two_by_two_weight"}
+        whole = [_value(r.estimate) for r in mine if r.term == "att"]
+        ax.axhline(0, color=GREY, linewidth=0.7)
+        for value in whole:
+            ax.axhline(value, color=DARK, linewidth=0.9, linestyle="--", label="their weighted mean")
+        for kind, name, colour, marker in kinds:
+            pairs = [r for r in mine if r.term == "two_by_two" and kind in r.level and r.level in weight]
+            if not pairs:
+                continue
+            ax.plot(
+                [weight[r.level] for r in pairs], [_value(r.estimate) for r in pairs], color=colour, marker=marker,
+                linestyle="none", markersize=4.5, label=name, markerfacecolor="none" if marker != "o" else colour,
+            )  # fmt: skip
+        ax.set_title(outcome.label)
+        ax.set(xlabel="Weight in the coefficient, share", ylabel=outcome.unit, xlim=(-0.02, None))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=3, borderaxespad=0.3)
+    return figure
+
+
 def _timeline(ax: Axes, outcome: Outcome, years: Sequence[int], start: float | None) -> None:
     if start is not None:
         ax.axvline(start, color=DARK, linewidth=0.8, linestyle=":")
@@ -825,4 +936,7 @@ FIGURES: dict[str, Callable[[Canvas], Figure]] = {
     "tornado": tornado,
     "two_way": two_way,
     "acceptability": acceptability,
+    "sensitivity": sensitivity,
+    "power_curve": power_curve,
+    "decomposition": decomposition,
 }

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 type_config: dict[str, str] = {"extra": "forbid"}  # read by pydantic in study.py: a typo is an error
 
 
-Inference = Literal["none", "cluster", "cr2", "wild_bootstrap", "randomisation"]
+Inference = Literal[
+    "none", "cluster", "twoway", "cr2", "wild_bootstrap", "randomisation", "romano_wolf", "parallel_trends", "power"
+]
 
 
 class BiglocalError(Exception):
@@ -45,6 +47,8 @@ class Outcome:
 
     `at_least` turns a score into an indicator (1 where score >= at_least, in units of `scale`,
     so scale=100 gives percentage points). `codes_missing` are survey codes read as missing.
+    `baseline`: whether its level and trend before treatment are looked at (outcomes of the area panel).
+    `reference_effect`: the size of a published effect, in `unit`, that power and equivalence are held against.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
@@ -53,13 +57,15 @@ class Outcome:
     table: Literal["area_panel", "survey", "residents"]
     column: str
     unit: str
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower", "neither"]
     family: str
     first_year: int
     last_year: int
     at_least: float | None = None
     scale: float = 1.0
     codes_missing: tuple[int, ...] = ()
+    reference_effect: float | None = None
+    baseline: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,8 @@ class Estimation:
     """How the report calls an estimator, and the settings it is used with, as its file documents them.
 
     `uses` names the estimator's file where the entry is another use of it under a name of its own.
+    An option `dose` or `offset` names a column that the sample then carries (`sample.CARRIED`). `covariates` are
+    columns of the outcome's own table or of `areas` that are adjusted for; categories become 0/1 columns.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
@@ -123,6 +131,7 @@ class Estimation:
     label: str
     uses: str = ""
     options: dict[str, bool | int | float | str] = field(default_factory=dict)
+    covariates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +139,8 @@ class Treatment:
     """When treatment starts. `year` is for the rule common_start; the other rules read a date of `programme`.
 
     A date in the first half of a year makes that year the first treated one, a later date the next:
-    the first treated year is the first with at least half a year of exposure.
+    the first treated year is the first with at least half a year of exposure. `last_year`: later rows are left out,
+    so that a start can be pretended on years before the true one.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
@@ -139,6 +149,7 @@ class Treatment:
     rule: Literal["common_start", "announced", "plan_endorsed", "first_spend"]
     reason: str
     year: int | None = None
+    last_year: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,7 +384,7 @@ class Sample:
     (float, NaN for never), unit, time (int), cluster, weight (float > 0; 0 allowed in balance samples),
     level (str, subgroup level, '' for all), set (the treated unit a row is matched to, -1 where there are no sets;
     optional) and, on a tier with a known truth, effect (float).
-    `covariates` names further columns of the frame to adjust for.
+    `covariates` names further columns of the frame to adjust for. `reference_effect` is the outcome's, NaN for none.
     """
 
     frame: pd.DataFrame
@@ -382,6 +393,7 @@ class Sample:
     levels: tuple[str, ...] = ()
     flow: tuple[Step, ...] = ()
     caution: str = ""
+    reference_effect: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True)

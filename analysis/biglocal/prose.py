@@ -10,7 +10,7 @@ import base64
 import html
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import jinja2
 
@@ -18,7 +18,7 @@ from biglocal import markup
 from biglocal.data.tables import TABLES
 from biglocal.figures import inline
 from biglocal.headers import toml, words
-from biglocal.model import StudyError
+from biglocal.model import Inference, StudyError
 from biglocal.results import COLUMNS, Row, select
 from biglocal.study import MONEY, choices
 from biglocal.wording import (
@@ -445,7 +445,7 @@ class Press:
             "outcome": ["", *study.outcomes, *covariates],
             "comparison": ["", *study.comparisons],
             "treatment": ["", *study.treatments],
-            "inference": ["", "none", "cluster", "wild_bootstrap"],
+            "inference": get_args(Inference),
             "respondents": ["", *study.respondents],
             "exposure": ["", *study.exposures],
             "status": ["ok", "inapplicable", "suppressed"],

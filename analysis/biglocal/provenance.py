@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 from biglocal import results
 from biglocal.model import Analysis, DataError, Run, Study, Tolerance, VerifyError
 from biglocal.results import Row, digest
-from biglocal.study import HERE, MONEY, ON_REQUEST, ROOT, file_of, sources, tables
+from biglocal.study import HERE, MONEY, ON_REQUEST, ROOT, family, file_of, sources, tables
 
 if TYPE_CHECKING:
     from biglocal.data.load import Tier
 
 LIBRARIES = ("linearmodels", "matplotlib", "numpy", "pandas", "pyarrow", "pyfixest", "scipy", "statsmodels", "typst")
+RESAMPLING = ("wild_bootstrap", "randomisation", "romano_wolf")
 ALWAYS = ("estimate.py", "sample.py")  # and what these import
 
 
@@ -104,7 +105,7 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str
         "seed": study.seed,
         "tier": tier.name,
         "data": {t: tier.digest(t) for t in tables(study, analysis)},
-        "draws": draws if analysis.inference in ("wild_bootstrap", "randomisation") else None,
+        "draws": draws if analysis.inference in RESAMPLING else None,
     }
     files = [*ALWAYS, f"estimators/{file_of(study, analysis.estimator)}.py"]
     if analysis.part in ON_REQUEST:
@@ -120,6 +121,8 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str
         entry = getattr(study, kind).get(name)
         if entry is not None:
             used[kind] = asdict(entry)
+    if analysis.part == "families":
+        used["family"] = [asdict(study.outcomes[o]) for o in family(study, analysis)]
     if analysis.estimator in study.estimators:
         used["estimator"] = asdict(study.estimators[analysis.estimator])
     if analysis.comparison:

@@ -18,14 +18,33 @@ overlap     density of the propensity logit: term = treated | control_unmatched 
             and term = effective_sample_size (estimate) of the matched comparison LSOAs
 trends      outcome, comparison; term = treated | control, period = year: estimate (weighted mean),
             std_error and interval clustered
-effects     outcome: att, by inference `cluster` (std_error, df, statistic, p_value, p_adjusted, interval) and
-            `wild_bootstrap` (p_value, interval)
+effects     outcome: att, by inference `cluster` and `twoway` (std_error, df, statistic, p_value, interval; cluster
+            also p_adjusted), `cr2`, `wild_bootstrap` and `randomisation` (p_value, interval); inference `power`:
+            minimum_detectable, reference_effect (published, in size) and power (the chance to find it), and
+            minimum_detectable_with, period = number of treated areas
+families    outcome: cluster, holm, fdr_bh, bootstrap, romano_wolf: p_value before and after adjustment for the
+            family's other outcomes, each with the estimate
 truth       outcome, subgroup: att (level in subgroup), and att_year with period = year: the known effect in the sample
 years       outcome: event_time with period = years since start (-1 is the base: estimate 0, no error);
-            leads (joint test: statistic, df_num, df, p_value); year 0 is the treatment's start
+            leads (joint test: statistic, df_num, df, p_value); year 0 is the treatment's start.
+            Inference `parallel_trends`, of the mean over the years from the start: average_effect;
+            relative_magnitudes (level = statistic = Mbar) and smoothness (level = M in standard errors, statistic = M
+            in units a year): the interval under that much departure from parallel trends;
+            breakdown_relative_magnitudes, breakdown_smoothness; equivalence (estimate = the size below which all
+            leads are shown to lie, p_value = that of the outcome's reference effect); detectable_trend (slope a year
+            that the test of the leads finds in 8 of 10 cases) and detectable_trend_bias (what it adds to the mean)
+calendar    outcome: calendar with period = year; att_calendar (mean of the years after the estimator's `after`);
+            leads, years (joint tests)
+dose        outcome: att (at the mean dose), dose (change of the effect with 100 GBP per resident), att with level =
+            third of the treated by dose, difference
+counts      outcome: att (log rate ratio), percent_change
 subgroups   outcome; subgroup = `progress`: att with level in `level`; difference (joint test of equal effects:
             statistic, df, p_value), and for two levels its size (estimate, std_error)
 robustness  outcome, comparison, treatment: att
+estimators  outcome, estimator, treatment: att; event_time and other aggregates where the estimator has them
+decomposition  outcome: att; by level comparison and comparison_weight (types), two_by_two and two_by_two_weight (pairs)
+placebo_dates  outcome, treatment (a pretended start, years before the true one alone): att
+placebo_outcomes  outcome: att
 placebo     outcome, comparison: see `placebo.summary`
 simulation  outcome, treatment, estimator, inference: see `simulation.summary`
 participation  period = wave: approached, answered, new, answered_first, answered_all (counts), rate, rate_again

@@ -30,7 +30,7 @@ from biglocal.model import (
     Subgroup,
     Treatment,
 )
-from biglocal.study import WITH_SETS, baseline
+from biglocal.study import WITH_SETS, baseline, choices, options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,6 +41,12 @@ MATCHED_ON_BASELINE = (
     "Matched on the outcome before treatment: regression to the mean can then bias a difference-in-differences "
     "(Daw and Hatfield 2018)."
 )
+
+
+CARRIED = {
+    "spend": "Spending of the Big Local area until the outcome's last year, hundreds of GBP (of the year) per resident",
+    "log_population": "Logarithm of the LSOA's residents",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +302,15 @@ class Draw:
                 f"{outcome.label}: no values of {outcome.column} in {outcome.first_year}-{outcome.last_year}. "
                 f"{self.tier.lacks.get(outcome.column, '')}".rstrip()
             )
+        if treatment.last_year is not None:
+            wanted &= year <= treatment.last_year
+        more = self._carried(analysis, source, cells, np.flatnonzero(wanted), at)
+        if len(names := tuple(c for c in more if c not in CARRIED)):
+            known = np.isfinite(np.column_stack([more[c] for c in names])).all(axis=1)
+            if not known.all():
+                caution = f"{caution} {int((~known).sum()):,} rows with a covariate missing left.".strip()
+                wanted[np.flatnonzero(wanted)[~known]] = False
+                more = {c: v[known] for c, v in more.items()}
         rows = np.flatnonzero(wanted)
         at = at[rows]
         y = raw[rows]
@@ -315,6 +330,7 @@ class Draw:
                 "weight": cells["weight"].to_numpy()[at],
                 "level": "",
                 "set": np.where(cells["in_set"], pd.Index(code).get_indexer(cells["set_lsoa"]), -1)[at],
+                **more,
             }
         )
         if outcome.table == "survey":
@@ -337,8 +353,57 @@ class Draw:
             frame = frame[frame["level"] != ""]
         if study.comparisons[analysis.comparison].baseline:
             caution = f"{caution} {MATCHED_ON_BASELINE}".strip()
-        sample = Sample(frame.reset_index(drop=True), outcome.unit, levels=levels, flow=flow, caution=caution)
+        reference = float("nan") if outcome.reference_effect is None else outcome.reference_effect
+        frame = frame.reset_index(drop=True)
+        sample = Sample(
+            frame, outcome.unit, covariates=tuple(more), levels=levels, flow=flow, caution=caution,
+            reference_effect=reference,
+        )  # fmt: skip
         return _with_periods_before(sample, cells, outcome.label)
+
+    def _carried(
+        self,
+        analysis: Analysis,
+        source: pd.DataFrame,
+        cells: pd.DataFrame,
+        rows: NDArray[np.int64],
+        at: NDArray[np.int64],
+    ) -> dict[str, NDArray[np.float64]]:
+        """Further columns (rows,) that the analysis' estimator is set to use, by name; see `model.Estimation`."""
+        settings = options(self.study, analysis.estimator)
+        out: dict[str, NDArray[np.float64]] = {}
+        for key in ("dose", "offset"):
+            if key not in settings:
+                continue
+            name = str(settings[key])
+            if name not in CARRIED:
+                raise DataError(f"estimators.{analysis.estimator}.options.{key}: no {name!r}. {choices(name, CARRIED)}")
+            if name == "spend":
+                value = self._spend(cells, self.study.outcomes[analysis.outcome].last_year)
+            else:
+                value = np.log(cells["population"].to_numpy(dtype=float, na_value=np.nan))
+            out[name] = value[at[rows]]
+        entry = self.study.estimators.get(analysis.estimator)
+        for name in entry.covariates if entry else ():
+            column = source[name].iloc[rows] if name in source else cells[name].iloc[at[rows]]
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                blank = column.isna().to_numpy()
+                for level in sorted(map(str, column.cat.categories))[1:]:
+                    out[f"{name}_{level}"] = np.where(blank, np.nan, (column.astype(object) == level).to_numpy(float))
+            else:
+                out[name] = column.to_numpy(dtype=float, na_value=np.nan)
+        return out
+
+    def _spend(self, cells: pd.DataFrame, until: int) -> NDArray[np.float64]:
+        """Spending of each treated cell's area up to and with a year, hundreds of GBP per resident; NaN for others."""
+        if not self.tier.has("costs"):
+            raise Inapplicable(f"Spending: {self.tier.lacks.get('costs', 'no table costs')}")
+        costs, areas = self.tier.table("costs"), self.tier.table("areas")
+        spent = costs[costs["year"] <= until].groupby(costs["area_id"].astype(object))["amount"].sum()
+        inside = areas[areas["area_id"].notna()]
+        people = (inside["population"].astype(float) * inside["share"]).groupby(inside["area_id"].astype(object)).sum()
+        area = cells["area_id"].astype(object).where(cells["treated"] == 1)
+        return np.asarray(area.map(spent).astype(float).fillna(0) / area.map(people).astype(float) / 100)
 
     def _starts(self, treatment: Treatment) -> tuple[dict[str, float], str]:
         programme = self.tier.table("programme")
@@ -482,7 +547,8 @@ def _with_periods_before(sample: Sample, cells: pd.DataFrame, label: str) -> Sam
         gone = set(areas[never_before.to_numpy()]) - set(areas[unit.index.difference(never_before).to_numpy()])
         reason = (
             f"{reason} No period before treatment, as {label} begins in {int(frame['time'].min())}: "
-            f"{len(never_before)} treated LSOAs ({len(gone)} whole area{'' if len(gone) == 1 else 's'}) left, "
+            f"{len(never_before)} treated LSOA{'' if len(never_before) == 1 else 's'} "
+            f"({len(gone)} whole area{'' if len(gone) == 1 else 's'}) left, "
             f"with the LSOAs matched to them."
         ).strip()
     matched_to = cells["set_lsoa"].isin(set(cells["lsoa11"].to_numpy(dtype=object)[lost])).to_numpy()

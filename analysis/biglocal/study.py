@@ -44,6 +44,7 @@ PARTS = (
     "programme", "flow", "balance", "overlap", "quality", "trends", "effects", "truth", "years", "subgroups",
     "rivals", "estimators", "sensitivity", "placebo", "simulation", "robustness", "spending", "equity",
     "participation", "participants", "change", "association", "attrition", "losses", "members_truth", "recovery",
+    "families", "placebo_dates", "placebo_outcomes", "calendar", "decomposition", "dose", "counts",
 )  # fmt: skip
 MONEY = "cost_benefit"  # the part whose rows are made of other rows
 MONEY_VIEWS = ("one_way", "two_way", "acceptability", "equity")
@@ -170,7 +171,11 @@ def tables(study: Study, analysis: Analysis) -> tuple[str, ...]:
         return ("programme", "residents", "residents_truth", *population)
     around = ("borders",) if study.policy.excluded_around == "border" else ()
     if analysis.outcome in study.outcomes:
-        return ("areas", "programme", "truth", study.outcomes[analysis.outcome].table, *around)
+        together = family(study, analysis) if analysis.part == "families" else (analysis.outcome,)
+        more: set[str] = {study.outcomes[o].table for o in together}
+        if "dose" in options(study, analysis.estimator):
+            more.add("costs")
+        return ("areas", "programme", "truth", *sorted(more), *around)
     return ("areas", "programme", "area_panel", *around)
 
 
@@ -180,9 +185,29 @@ def file_of(study: Study, estimator: str) -> str:
     return entry.uses or estimator if entry else estimator
 
 
+def options(study: Study, estimator: str) -> dict[str, Any]:
+    """The settings an estimator is used with."""
+    return dict(study.estimators[estimator].options) if estimator in study.estimators else {}
+
+
+def family(study: Study, analysis: Analysis) -> tuple[str, ...]:
+    """The outcomes of an analysis' family that its part has too: those whose p-values are adjusted for each other."""
+    same = [o for block in study.analyses if block.part == analysis.part for o in block.outcomes]
+    name = study.outcomes[analysis.outcome].family
+    return tuple(o for o in dict.fromkeys(same) if study.outcomes[o].family == name)
+
+
+def seeded_by(study: Study, analysis: Analysis) -> str:
+    """The name an analysis' random numbers go by: its id, or that of the first of a family that is drawn together."""
+    if analysis.part != "families":
+        return analysis.id
+    part, _, rest = analysis.id.split("/", 2)
+    return f"{part}/{family(study, analysis)[0]}/{rest}"
+
+
 def baseline(study: Study) -> dict[str, tuple[str, str]]:
     """Outcomes of the area panel before treatment, as covariates: name -> (outcome, `level` or `trend`)."""
-    panel = [o.name for o in study.outcomes.values() if o.table == "area_panel"]
+    panel = [o.name for o in study.outcomes.values() if o.table == "area_panel" and o.baseline]
     return {f"{o}_{what}": (o, what) for o in panel for what in ("level", "trend")}
 
 
@@ -240,6 +265,11 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
                 f"{file}: treatments.{t.name}: rule {t.rule} with year {t.year}. "
                 f"Give a year for common_start, and for that rule only."
             )
+        if t.last_year is not None and (t.year is None or t.last_year < t.year):
+            raise StudyError(
+                f"{file}: treatments.{t.name}: last_year {t.last_year} with year {t.year} leaves none "
+                f"from the start on. Give a common_start a last_year from its year on, or none."
+            )
     for o in study.outcomes.values():
         named(f"outcomes.{o.name}.column", o.column, TABLES[o.table].columns, f"column of table {o.table}")
         if o.first_year > o.last_year:
@@ -267,7 +297,7 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
         for x in c.exact:
             named(f"{at}.exact", x, TABLES["areas"].columns, "column of table areas")
         for x in c.baseline:
-            panel = [o.name for o in study.outcomes.values() if o.table == "area_panel"]
+            panel = [o.name for o in study.outcomes.values() if o.table == "area_panel" and o.baseline]
             named(f"{at}.baseline", x, panel, "outcome of the area panel")
         if c.baseline and study.treatments[study.main_treatment].year is None:
             raise StudyError(
@@ -288,6 +318,9 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
         for x in m.options:
             own = settings("estimators", m.uses or m.name)
             named(f"estimators.{m.name}.options", x, own, f"option of estimator {m.uses or m.name}")
+        for x in m.covariates:
+            columns = [*numeric, *(n for n in TABLES["survey"].columns if n not in ("person_id", "lsoa11", "weight"))]
+            named(f"estimators.{m.name}.covariates", x, columns, "column of tables areas and survey")
     for i, block in enumerate(study.analyses):
         at = f"analyses[{i}] (part {block.part})"
         for kind, names, known in (
@@ -302,6 +335,12 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
             for name in names:
                 named(f"{at}.{kind}s", name, known, kind)
         _check_members(study, block, f"{file}: {at}")
+        for way in block.inference:
+            if (way == "romano_wolf") != (block.part == "families"):
+                raise StudyError(
+                    f"{file}: {at}: inference {way}. Romano-Wolf takes a family of outcomes at once: "
+                    f"part families has inference romano_wolf, and no other part has."
+                )
         for g, name in itertools.product(block.subgroups, block.outcomes):
             if g != "all" and study.subgroups[g].of == "person" and study.outcomes[name].table == "area_panel":
                 raise StudyError(

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 MINUS = "\u2212"
 NARROW = "\u00a0"  # keeps `p = 0.02` on one line
 
-DECIMALS = {"percentage points": 2, "odds ratio": 2, "points (7-35)": 2, "GBP million": 0, "GBP": 0, "persons": 0}
-# others: 3
+DECIMALS = {  # others: 3
+    "percentage points": 2, "per cent": 1, "chance": 2, "ratio": 2, "years": 2, "odds ratio": 2, "points (7-35)": 2,
+    "GBP million": 0, "GBP": 0, "persons": 0,
+}  # fmt: skip
 BANNERS = {
     "SYNTHETIC": "SYNTHETIC DATA: says nothing about Big Local",
     "PLACEBO": "PLACEBO AREAS: says nothing about Big Local",
@@ -162,7 +164,10 @@ def label(study: Study, column: str, value: object) -> str:
     if column == "treatment" and text in study.treatments:
         return study.treatments[text].label
     if column == "inference":
-        names = {"cluster": "Cluster-robust", "cr2": "CR2", "wild_bootstrap": "Wild cluster bootstrap"}
+        names = {
+            "cluster": "Cluster-robust", "twoway": "Two-way: area and year", "cr2": "CR2",
+            "wild_bootstrap": "Wild cluster bootstrap",
+        }  # fmt: skip
         return names.get(text, text.capitalize())
     if column == "estimator":
         return study.estimators[text].label if text in study.estimators else text

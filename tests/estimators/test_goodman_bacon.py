@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biglocal.estimators import estimator, fit
+from biglocal.estimators import estimator, fit, goodman_bacon
 from biglocal.model import Inapplicable, Sample
 from panels import panel
 from reference_cases import case, data
@@ -96,8 +96,33 @@ def test_the_pairs_add_up_to_the_two_way_coefficient(covariates: tuple[str, ...]
 def test_nothing_moves(change: Any) -> None:
     s = staggered(covariates=("x",))
     one, two = (estimator("goodman_bacon")(x) for x in (s, replace(s, frame=change(s.frame))))
-    assert [t.estimate for t in two.terms] == pytest.approx([t.estimate for t in one.terms], rel=1e-7)
-    assert [(t.name, t.level) for t in two.terms] == [(t.name, t.level) for t in one.terms]
+    kinds = [[t for t in fit.terms if not t.name.startswith("two_by_two")] for fit in (one, two)]
+    assert [t.estimate for t in kinds[1]] == pytest.approx([t.estimate for t in kinds[0]], rel=1e-7)
+    assert [(t.name, t.level) for t in kinds[1]] == [(t.name, t.level) for t in kinds[0]]
+    pairs = [sorted(t.estimate for t in fit.terms if t.name == "two_by_two") for fit in (one, two)]  # named by years
+    assert pairs[1] == pytest.approx(pairs[0], rel=1e-7)
+
+
+def test_pairs_add_up_to_the_coefficient() -> None:
+    for covariates in ((), ("x",)):
+        said = {
+            (t.name, t.level): t.estimate for t in estimator("goodman_bacon")(staggered(covariates=covariates)).terms
+        }
+        whole = sum(v * said["two_by_two_weight", k] for (name, k), v in said.items() if name == "two_by_two")
+        whole += said.get(("within", ""), 0.0) * said.get(("within_weight", ""), 0.0)
+        assert whole == pytest.approx(said["att", ""], rel=1e-8)
+
+
+def test_gaps_are_left_out_where_asked() -> None:
+    s = staggered()
+    hole = s.frame.index[(s.frame["unit"] == s.frame["unit"].max()) & (s.frame["time"] == s.frame["time"].min())]
+    gap = replace(s, frame=s.frame.drop(index=hole))
+    whole = replace(s, frame=s.frame[s.frame["unit"] != s.frame["unit"].max()])
+    with pytest.raises(Inapplicable, match="balanced"):
+        estimator("goodman_bacon")(gap)
+    found = goodman_bacon.estimate(gap, balance=True)
+    assert "1 unit without a row in every period left" in found.caution
+    assert found.terms == estimator("goodman_bacon")(whole).terms
 
 
 def test_estimates_scale_and_weights_do_not() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import panels
+from biglocal import inference
+from biglocal.estimators import event_study, twfe
 from biglocal.inference.power import (
     bloom,
     cluster_did,
@@ -16,7 +20,7 @@ from biglocal.inference.power import (
     two_groups,
     two_proportions,
 )  # fmt: skip
-from biglocal.model import Inapplicable
+from biglocal.model import Inapplicable, Sample
 from reference_cases import case
 
 REL = 1e-5  # the cases' tolerance
@@ -76,3 +80,36 @@ def test_impossible_designs_are_refused() -> None:
         minimum_detectable(1.0, target=1.0)
     with pytest.raises(Inapplicable, match="1 clusters"):
         cluster_did(1, 20, 0.1)
+
+
+def achieved(sample: Sample) -> dict[tuple[str, int | None], float]:
+    fit = inference.infer("power", 0.95, 0)(twfe.estimate, sample, twfe.estimate(sample), np.random.default_rng(0))
+    return {(t.name, t.period): t.estimate for t in fit.terms}
+
+
+def test_achieved_power_of_a_fit() -> None:
+    sample = replace(panels.panel(seed=2), reference_effect=0.3)
+    att = twfe.estimate(sample).terms[0]
+    said = achieved(sample)
+    assert power(said["minimum_detectable", None], att.std_error, att.df) == pytest.approx(0.8, abs=1e-9)
+    assert said["power", None] == pytest.approx(power(0.3, att.std_error, att.df))
+    assert said["reference_effect", None] == 0.3
+    areas = att.n_treated_clusters or 0
+    known = minimum_detectable(att.std_error * math.sqrt(areas / 100), (att.df + 1) * 100 / areas - 1)
+    assert said["minimum_detectable_with", 100] == pytest.approx(known)
+    curve = [v for (name, _), v in said.items() if name == "minimum_detectable_with"]
+    assert curve == sorted(curve, reverse=True)
+
+
+def test_achieved_power_does_not_depend_on_the_estimate() -> None:
+    sample = replace(panels.panel(seed=2), reference_effect=0.3)
+    moved = replace(sample, frame=sample.frame.assign(y=sample.frame["y"] + 2 * sample.frame["d"]))
+    assert achieved(moved) == pytest.approx(achieved(sample))
+    assert ("power", None) not in achieved(panels.panel(seed=2))
+
+
+def test_achieved_power_needs_one_att() -> None:
+    sample = panels.panel(seed=2)
+    fit = event_study.estimate(sample)
+    with pytest.raises(Inapplicable, match="single ATT"):
+        inference.infer("power", 0.95, 0)(event_study.estimate, sample, fit, np.random.default_rng(0))

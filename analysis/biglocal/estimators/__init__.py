@@ -40,24 +40,27 @@ def sample(
     cluster: str | None = None,
     weight: str | None = None,
     level: str | None = None,
+    set: str | None = None,
     covariates: Sequence[str] = (),
     levels: Sequence[str] = (),
 ) -> Sample:
     """Any data frame as a sample: the door through which data without a study around them come.
 
     Treatment is said by `first_treated` (time of first treatment; missing, 0 or infinite for never) or by
-    `d` (0/1, treated now; once treated always treated). `cluster` defaults to the unit, `weight` to 1.
+    `d` (0/1, treated now; once treated always treated). `cluster` defaults to the unit, `weight` to 1. `set` names the
+    matched set of a row, missing for none, for estimators that compare within sets.
     Rows with a missing outcome, weight or covariate leave; `Fit.caution` of the estimators does not say so,
     so count them before. The frame given is not touched.
 
-    Raises `DataError` for a column that is not there, and where neither or both of the two are given.
+    Raises `DataError` for a column that is not there, where neither or both of the two are given, for a `d` other than
+    0 and 1, and for units whose treatment ends: no estimator here takes these.
     """
     import numpy as np
     import pandas as pd
 
     from biglocal.model import DataError, Sample
 
-    named = [c for c in (y, unit, time, first_treated, d, cluster, weight, level, *covariates) if c is not None]
+    named = [c for c in (y, unit, time, first_treated, d, cluster, weight, level, set, *covariates) if c is not None]
     missing = [c for c in named if c not in frame.columns]
     if missing:
         raise DataError(f"the frame has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}.")
@@ -73,14 +76,25 @@ def sample(
             "level": frame[level].astype(str) if level else "",
         }
     )
+    if set is not None:
+        out["set"] = pd.factorize(frame[set], sort=True)[0]
     for c in covariates:
         out[c] = frame[c]
     if first_treated is not None:
         first = frame[first_treated].astype(float)
         out["first_treated"] = first.where(np.isfinite(first) & (first > 0))
     else:
+        odd = ~frame[d].isin([0, 1])
+        if odd.any():
+            raise DataError(f"{d} must be 0 or 1; {int(odd.sum())} rows are not, first {frame.loc[odd, d].iloc[0]!r}.")
         now = frame[d].astype(float) == 1
         out["first_treated"] = frame[time].where(now).groupby(frame[unit]).transform("min").astype(float)
+        ended = frame.loc[~now & (frame[time] >= out["first_treated"]), unit].unique()
+        if len(ended):
+            raise DataError(
+                f"{d} goes back to 0 in {len(ended)} units, first {ended[0]!r}: once treated is always treated here. "
+                f"End these units' rows where their treatment ends, or give first_treated: the effect of having begun."
+            )
     out["treated"] = out["first_treated"].notna().astype(int)
     out["d"] = ((out["treated"] == 1) & (out["time"] >= out["first_treated"])).astype(float)
     kept = out[["y", "weight", *covariates]].notna().all(axis=1)

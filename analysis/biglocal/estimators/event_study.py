@@ -18,6 +18,9 @@ from biglocal.model import Fit, Inapplicable, Sample, Term
 def estimate(sample: Sample) -> Fit:
     """Terms `event_time` (period = years since start) and `leads`, the joint test that all leads are zero.
 
+    `facts` has `periods`, the years since start without the base, and their coefficients `beta` (k,) with the
+    clustered covariance `vcov` (k, k): what bounds under non-parallel trends are made from.
+
     Raises `Inapplicable` as `twfe` does, and where no treated row lies in the base year.
     """
     frame = sample.frame
@@ -36,7 +39,7 @@ def estimate(sample: Sample) -> Fit:
         Term("event_time", float(fit.beta[i]), float(np.sqrt(fit.vcov[i, i])), df, period=e) for i, e in enumerate(rest)
     ]
     terms.append(Term("event_time", 0.0, period=-1, tested=False))
-    leads = [i for i, e in enumerate(rest) if e < -1]
+    leads, k = [i for i, e in enumerate(rest) if e < -1], len(rest)
     if leads:
         contrast = np.eye(len(fit.beta))[leads]
         terms.append(
@@ -50,5 +53,5 @@ def estimate(sample: Sample) -> Fit:
         n_treated=int(frame.loc[frame["treated"] == 1, "unit"].nunique()),
         n_clusters=fit.n_clusters,
         caution=" ".join(filter(None, [sample.caution, caution])),
-        facts={"convention": CONVENTION},
+        facts={"convention": CONVENTION, "periods": tuple(rest), "beta": fit.beta[:k], "vcov": fit.vcov[:k, :k]},
     )

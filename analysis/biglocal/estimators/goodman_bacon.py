@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from biglocal.estimators._area_means import balanced
 from biglocal.estimators._staggered import Panel, finish, gram_inverse, no_levels, panel, two_way
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
@@ -31,17 +32,20 @@ BOTH = "Both Treated"
 Pair = tuple[float, float, str, float, float]  # treated, untreated (infinite for never), type, estimate, weight
 
 
-def estimate(sample: Sample) -> Fit:
+def estimate(sample: Sample, *, balance: bool = False) -> Fit:
     """Descriptive terms: `att`, the two-way coefficient; `comparison` and `comparison_weight` by type (level).
 
     `comparison` is the weighted mean of a type's 2x2 estimates, `comparison_weight` the type's weight, and the
     sum of their products is `att` (with covariates, with `within` and `within_weight` as one more pair).
-    `facts["two_by_twos"]` has every pair: treated, untreated (infinite for never), type, estimate, weight.
+    `two_by_two` and `two_by_two_weight` are those of each pair (level: who against whom), and
+    `facts["two_by_twos"]` has them as treated, untreated (infinite for never), type, estimate, weight.
+    `balance`: units without a row in every period leave first; the caution counts them.
 
     Raises `Inapplicable` as `twfe` does, for a single cohort without others to compare, and for panels whose
     cohorts differ in weight between periods: the theorem is for balanced panels.
     """
     no_levels(sample)
+    sample = balanced(sample) if balance else sample
     p = panel(sample)
     starts = np.where(p.first > p.times[-1], np.inf, np.maximum(p.first, p.times[0]))
     cohort, group = np.unique(starts, return_inverse=True)
@@ -65,6 +69,10 @@ def estimate(sample: Sample) -> Fit:
         average = sum(b * w for _, _, k, b, w in pairs if k == kind) / weight
         terms.append(Term("comparison", average, level=kind, tested=False))
         terms.append(Term("comparison_weight", weight * (1 - omega), level=kind, tested=False))
+    for g, h, kind, average, weight in pairs:
+        name = f"{g:g} against {'never treated' if np.isinf(h) else f'{h:g}'} ({kind})"
+        terms.append(Term("two_by_two", average, level=name, tested=False))
+        terms.append(Term("two_by_two_weight", weight * (1 - omega), level=name, tested=False))
     if sample.covariates:
         terms.append(Term("within", within, tested=False))
         terms.append(Term("within_weight", omega, tested=False))

@@ -11,10 +11,12 @@ only if they too are so by chance.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from biglocal.estimators._area_means import area_means
 from biglocal.estimators._staggered import arrays, finish, no_levels
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
@@ -24,7 +26,12 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
-def estimate(sample: Sample, *, version: Literal["efficient", "callaway_santanna", "sun_abraham"] = "efficient") -> Fit:
+def estimate(
+    sample: Sample,
+    *,
+    version: Literal["efficient", "callaway_santanna", "sun_abraham"] = "efficient",
+    over: Literal["unit", "treated_area"] = "unit",
+) -> Fit:
     """Terms `att`, `att_group`, `att_calendar` (means over cohorts and over periods) and `event_time`.
 
     `version`: the best beta, against those not yet treated; or beta = 1 against those (`callaway_santanna`) or
@@ -32,10 +39,17 @@ def estimate(sample: Sample, *, version: Literal["efficient", "callaway_santanna
     design-based, adjusted as in section 2.4; `facts["neyman"]` has the unadjusted ones by term, `facts["beta"]` the
     betas. Cohorts of one unit have no variance: they leave, and the caution counts them.
 
+    `over`: `treated_area` takes the means of treated areas (clusters), each counted alike, as the units: where areas
+    were chosen but their order was not, comparison areas are no part of the lottery.
+
     Raises `Inapplicable` for fewer than two cohorts, unbalanced panels, covariates, weights or clusters: the order of
     starts is random over units.
     """
     no_levels(sample)
+    if over == "treated_area":
+        means = area_means(sample)
+        frame = means.frame[means.frame["treated"] == 1]
+        sample = replace(means, frame=frame.assign(weight=1.0, cluster=frame["unit"]))
     p = arrays(sample)
     if sample.covariates:
         raise Inapplicable("takes no covariates: differences before the start are its covariate.")
@@ -104,7 +118,9 @@ def estimate(sample: Sample, *, version: Literal["efficient", "callaway_santanna
         "beta": dict(zip(names, betas, strict=True)),
     }
     gone = int((~kept).sum())
-    caution = f"{gone} units in cohorts of one or treated from the first period on left." if gone else ""
+    cautions = ["Holds if the order in which areas started is as good as random."] if over == "treated_area" else []
+    cautions += [f"{gone} units in cohorts of one or treated from the first period on left."] if gone else []
+    caution = " ".join(cautions)
     return finish(sample, p, terms, facts, caution, rows=int(kept.sum()) * t)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from biglocal.estimators._area_means import area_means
 from biglocal.estimators._simplex import exact, frank_wolfe, sparse
 from biglocal.estimators._staggered import Panel, arrays, finish, gram_inverse, no_levels, sums, two_way
 from biglocal.model import Fit, Inapplicable, Sample, Term
@@ -41,6 +42,7 @@ def estimate(
     errors: Errors = "auto",
     draws: int = 200,
     seed: int = 0,
+    over: Literal["unit", "area"] = "unit",
 ) -> Fit:
     """Terms `att` and, from the start on, `event_time`.
 
@@ -49,6 +51,7 @@ def estimate(
     `placebo` among the controls (algorithm 4; every one in turn for a single treated cluster, else `draws` of them
     from `seed`), `bootstrap` of clusters (algorithm 2), `none`, or `auto`: the jackknife, but placebo where that
     cannot be made (one treated cluster, or all the weight on one control).
+    `over`: `unit` weighs units; `area` the means of areas (clusters), treated and comparison (`_area_means`).
     `facts`: `blocks`, a list by start with unit weights `omega`, period weights `lambda`, `noise` and the ridges
     `zeta_omega` and `zeta_lambda`; effects of the draws; `placebo_share` of them at least as large as the estimate.
 
@@ -56,6 +59,7 @@ def estimate(
     panel, a constant outcome, and errors that the number of units does not allow.
     """
     no_levels(sample)
+    sample = area_means(sample) if over == "area" else sample
     p = arrays(sample)
     data = _data(p, sample.covariates)
     fit = _fit(data, method, solver)

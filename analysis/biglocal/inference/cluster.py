@@ -28,7 +28,7 @@ def cluster(
     Descriptive terms with a standard error get an interval and no p-value. An `odds_ratio` takes its interval and
     p-value from the log odds ratio of the same period and level, and its standard error is that of the logarithm.
     """
-    done = [_complete(t, conf_level) for t in fit.terms]
+    done = [complete(t, conf_level) for t in fit.terms]
     logs = {(t.period, t.level): t for t in done if t.name in ("change", "association")}
     return replace(fit, terms=tuple(_ratio(t, logs) if t.name == "odds_ratio" else t for t in done))
 
@@ -41,7 +41,8 @@ def _ratio(term: Term, logs: dict[tuple[int | None, str], Term]) -> Term:
     return replace(term, std_error=of.std_error, p_value=of.p_value, conf_low=low, conf_high=high)
 
 
-def _complete(term: Term, conf_level: float) -> Term:
+def complete(term: Term, conf_level: float) -> Term:
+    """One term with its p-value and interval, as `cluster` says."""
     from scipy.special import fdtrc, stdtr, stdtrit
 
     if term.df_num is not None:

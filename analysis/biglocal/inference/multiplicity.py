@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from biglocal.inference.regression import coded, regression
 from biglocal.inference.wild import CHUNK, Weights, bootstrap, check_clusters, drawn, sample_t, scores
-from biglocal.model import Inapplicable
+from biglocal.model import Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -136,3 +136,38 @@ def romano_wolf(
     adjusted = np.empty(len(made))
     adjusted[order] = stepped
     return Family(tuple(beta), tuple(own_t), tuple(alone.tolist()), tuple(adjusted.tolist()), count)
+
+
+def together(
+    samples: Sequence[Sample], fits: Sequence[Fit], *, rng: np.random.Generator, conf_level: float, draws: int
+) -> tuple[Fit, ...]:
+    """Each two-way fixed-effects fit of a family with its p-values before and after adjustment for the others.
+
+    Terms, all with the estimate and a p-value: `cluster` (the t test, unadjusted), `holm` and `fdr_bh` of these;
+    `bootstrap` (the wild cluster bootstrap, unadjusted) and `romano_wolf`. Clusters must have the same labels in
+    every sample. Raises `Inapplicable` as `romano_wolf` does, and for a fit that is not one `att`.
+    """
+    from biglocal.inference.cluster import complete
+
+    if any([t.name for t in fit.terms] != ["att"] for fit in fits):
+        raise Inapplicable("p-values of a family are adjusted for single ATTs of two-way fixed effects.")
+    atts = [complete(fit.terms[0], conf_level) for fit in fits]
+    plain = [t.p_value for t in atts]
+    family = romano_wolf(
+        [
+            Outcome(
+                s.frame["y"], s.frame["d"], s.frame["cluster"], fixed=(s.frame["unit"], s.frame["time"]),
+                nuisance=s.frame[list(s.covariates)] if s.covariates else None, weight=s.frame["weight"],
+            )
+            for s in samples
+        ],
+        rng=rng, draws=draws,
+    )  # fmt: skip
+    named = {
+        "cluster": plain, "holm": adjust(plain, "holm"), "fdr_bh": adjust(plain, "fdr_bh"),
+        "bootstrap": family.p_value, "romano_wolf": family.p_adjusted,
+    }  # fmt: skip
+    return tuple(
+        replace(fit, terms=tuple(Term(name, att.estimate, p_value=p[i], tested=False) for name, p in named.items()))
+        for i, (fit, att) in enumerate(zip(fits, atts, strict=True))
+    )

@@ -11,8 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from biglocal.model import Fit, Inapplicable, Term
+from biglocal.model import Estimator, Fit, Inapplicable, Sample, Term
+
+if TYPE_CHECKING:
+    import numpy as np
+
+AREAS = (25, 50, 75, 100, 150, 200, 300)  # treated areas of designs like the one at hand
 
 
 def power(effect: float, std_error: float, df: float = math.inf, *, alpha: float = 0.05) -> float:
@@ -66,6 +72,46 @@ def bloom(std_error: float, df: float = math.inf, *, target: float = 0.8, alpha:
         return float(ndtri(q) if math.isinf(df) else stdtrit(df, q))
 
     return std_error * (quantile(1 - alpha / 2) + quantile(target))
+
+
+def achieved(
+    estimator: Estimator,  # noqa: ARG001  the signature of every inference
+    sample: Sample,
+    fit: Fit,
+    rng: np.random.Generator,  # noqa: ARG001
+    *,
+    conf_level: float,
+    target: float = 0.8,
+) -> Fit:
+    """What the design at hand could have found, from the clustered error it achieved.
+
+    Terms, in units of the outcome: `minimum_detectable`, the effect found with chance `target` by the t test at
+    1 - `conf_level`; `reference_effect`, the sample's, and `power`, the chance (0 to 1) to find it, where it has one;
+    `minimum_detectable_with`, with `period` treated areas instead: the error goes with one over the root of their
+    number, and clusters in proportion. None of it depends on the estimate.
+
+    Raises `Inapplicable` for a fit that is not one `att` with an error and treated clusters.
+    """
+    if [t.name for t in fit.terms] != ["att"] or not fit.terms[0].n_treated_clusters:
+        raise Inapplicable("power is worked out for a single ATT, from its error and its treated areas.")
+    att, alpha = fit.terms[0], 1 - conf_level
+    areas = att.n_treated_clusters or 0
+    said: list[tuple[str, float, int | None]] = [
+        ("minimum_detectable", minimum_detectable(att.std_error, att.df, target=target, alpha=alpha), None)
+    ]
+    if not math.isnan(sample.reference_effect):
+        said.append(("reference_effect", sample.reference_effect, None))
+        said.append(("power", power(sample.reference_effect, att.std_error, att.df, alpha=alpha), None))
+    for count in AREAS:
+        share = count / areas
+        df = (att.df + 1) * share - 1
+        effect = minimum_detectable(att.std_error / math.sqrt(share), df, target=target, alpha=alpha)
+        said.append(("minimum_detectable_with", effect, count))
+    terms = tuple(
+        Term(name, value, period=count, tested=False, n_treated=att.n_treated, n_treated_clusters=areas)
+        for name, value, count in said
+    )
+    return replace(fit, terms=terms)
 
 
 def two_groups(n: int, *, sd: float = 1.0) -> tuple[float, float]:

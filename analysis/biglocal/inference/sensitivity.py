@@ -328,7 +328,7 @@ def _rejects(
         high = np.where(still, high, np.minimum(high, ends[1]))
     s = np.sqrt(safe)
     x, a, b = log_ndtr(-top / s), log_ndtr(-low / s), log_ndtr(-high / s)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # where `first` has rejected already
         tail = np.exp(x - a) * -np.expm1(b - x) / -np.expm1(b - a)
     return np.asarray(first | np.where(flat, top > 0, (top > 0) & (tail < alpha)))
 

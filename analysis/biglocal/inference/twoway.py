@@ -9,18 +9,20 @@ negative eigenvalues raised to 1e-12.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from biglocal.inference.regression import Regression, by_group, coded, crossed, parameters
-from biglocal.model import Inapplicable
+from biglocal.inference.cluster import cluster
+from biglocal.inference.regression import Regression, by_group, coded, crossed, of_sample, parameters
+from biglocal.model import Estimator, Fit, Inapplicable, Sample
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 FLOOR = 1e-12
+FEW = 30  # clusters of one way: below this its asymptotics are a hope
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +120,23 @@ def independent(fit: Regression, kind: Literal["iid", "HC1", "HC2", "HC3"] = "HC
             )
         scores /= (1 - h if kind == "HC3" else np.sqrt(1 - h))[:, None]
     return Covariance(fit.beta, factor * fit.bread @ (scores.T @ scores) @ fit.bread, n - k)
+
+
+def area_and_year(
+    estimator: Estimator, sample: Sample, fit: Fit, rng: np.random.Generator, *, conf_level: float
+) -> Fit:
+    """The `att` of a two-way fixed-effects fit, clustered on the sample's clusters and on time: shocks that all areas
+    of a year share, beyond the year's own effect, may then be of any size.
+
+    t on the smaller number of clusters less one; the caution says so where these are few. Raises `Inapplicable` for a
+    fit that is not one `att`, and as `clustered` does.
+    """
+    if [t.name for t in fit.terms] != ["att"]:
+        raise Inapplicable("two-way clustering is for a single ATT of two-way fixed effects.")
+    time = sample.frame["time"].to_numpy()
+    found = clustered(of_sample(sample, within=False), sample.frame["cluster"], time)
+    years = len(np.unique(time))
+    said = f"{years} years: an error clustered on so few is rough, and may be too small." if years < FEW else ""
+    term = replace(fit.terms[0], std_error=float(found.std_error[0]), df=float(found.df))
+    caution = " ".join(filter(None, [fit.caution, said]))
+    return cluster(estimator, sample, replace(fit, terms=(term,), caution=caution), rng, conf_level=conf_level)
