@@ -209,8 +209,8 @@ def _counter(sample: Sample, distinct: bool) -> Callable[[Term], Term]:
         if term.n_least is not None:
             return term
         if term.name in OF_ALL:
-            whole = count(replace(term, level="", period=None))
-            return replace(whole, level=term.level, period=term.period)
+            whole = count(replace(term, name="", level="", period=None))
+            return replace(term, n_persons=whole.n_persons, n_least=whole.n_least)
         here = np.ones(len(kinds), dtype=bool)
         if term.level in sample.levels:
             here = k_level == sample.levels.index(term.level)
