@@ -37,6 +37,11 @@ def analysis(
     return Analysis("id", "effects", outcome, subgroup, comparison, "twfe", "cluster", treatment)
 
 
+def public(tier: Tier) -> Tier:
+    """The same tables as a tier whose rows may be named in a message."""
+    return replace(tier, request=replace(tier.request, tier="open"))
+
+
 def test_panel(draw: Draw, tier: Tier, study: Study) -> None:
     sample = draw.sample(analysis("samhi"))
     f = sample.frame
@@ -156,6 +161,8 @@ def test_an_empty_subgroup_is_refused_with_what_there_is(study: Study, tier: Tie
     with pytest.raises(
         DataError, match=r"samhi/rural: no rows left in subgroup 'London' \(region has values .*North East"
     ):
+        Draw(other, public(tier)).sample(analysis("samhi", "rural"))
+    with pytest.raises(DataError, match=r"no rows left in subgroup 'London' \(region has values 3 kinds, not shown"):
         Draw(other, tier).sample(analysis("samhi", "rural"))
 
 
@@ -185,6 +192,8 @@ def test_missing_covariates_can_be_refused_by_name(study: Study, tier: Tier) -> 
     with pytest.raises(
         DataError, match=r"LSOAs lack a covariate of comparison nearest, first E019\d{5} \(.*missing_covariates"
     ):
+        Draw(strict, public(tier)).matched("nearest")
+    with pytest.raises(DataError, match=r"comparison nearest, one of them \(.*missing_covariates"):
         Draw(strict, tier).matched("nearest")
 
 
