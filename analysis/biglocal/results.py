@@ -54,6 +54,9 @@ change      members' outcome, respondents, estimator, subgroup: change with peri
             (std_error is that of its logarithm)
 association  as change, with exposure: association in place of change, without period
 members_truth  change, association, odds_ratio: what is true of the members, where the data were made
+losses      period = wave: answered (share), stayed (gap in the first answer), change (of those seen), lowest, highest
+            (bounds), tipping
+recovery    change_, association_, difference_ with truth, bias, error_ratio, coverage; period and level as above
 spending    term = spent, period = year: GBP in prices of the year
 equity      as subgroups: the effects that the cost-benefit analysis weights by income
 cost_benefit  made of other rows (worth.py), in GBP million, present values in prices of the price year. By estimator:
