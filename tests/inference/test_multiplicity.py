@@ -94,3 +94,27 @@ def test_laws_of_romano_wolf() -> None:
         p()
     with pytest.raises(Inapplicable, match="outcome 1: y has 2 missing"):
         p(outcome(y), outcome(np.where(np.arange(len(y)) < 2, np.nan, y)))
+
+
+def test_together_is_the_family_s_adjustments() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    import panels
+    from biglocal.estimators import twfe
+    from biglocal.inference.multiplicity import Outcome, together
+
+    samples = [panels.panel(seed=s, effect=e) for s, e in ((1, 0.4), (2, 0.0), (3, 0.2))]
+    fits = [twfe.estimate(s) for s in samples]
+    done = together(samples, fits, rng=np.random.default_rng(5), conf_level=0.95, draws=499)
+    said = [{t.name: t.p_value for t in fit.terms} for fit in done]
+    plain = [s["cluster"] for s in said]
+    for name in ("holm", "fdr_bh"):
+        assert [s[name] for s in said] == pytest.approx(multipletests(plain, method=name)[1])
+    outcomes = [
+        Outcome(f["y"], f["d"], f["cluster"], fixed=(f["unit"], f["time"]), weight=f["weight"])
+        for f in (s.frame for s in samples)
+    ]
+    family = romano_wolf(outcomes, rng=np.random.default_rng(5), draws=499)
+    assert [s["romano_wolf"] for s in said] == pytest.approx(family.p_adjusted)
+    assert all(s["romano_wolf"] >= s["bootstrap"] for s in said)
+    assert [t.estimate for fit in done for t in fit.terms[:1]] == pytest.approx([f.terms[0].estimate for f in fits])

@@ -86,13 +86,13 @@ def sample(
     else:
         odd = ~frame[d].isin([0, 1])
         if odd.any():
-            raise DataError(f"{d} must be 0 or 1; {int(odd.sum())} rows are not, first {frame.loc[odd, d].iloc[0]!r}.")
+            raise DataError(f"{d} must be 0 or 1; {int(odd.sum())} rows are not, first {frame.loc[odd, d].iloc[0]}.")
         now = frame[d].astype(float) == 1
         out["first_treated"] = frame[time].where(now).groupby(frame[unit]).transform("min").astype(float)
         ended = frame.loc[~now & (frame[time] >= out["first_treated"]), unit].unique()
         if len(ended):
             raise DataError(
-                f"{d} goes back to 0 in {len(ended)} units, first {ended[0]!r}: once treated is always treated here. "
+                f"{d} goes back to 0 in {len(ended)} units, first {ended[0]}: once treated is always treated here. "
                 f"End these units' rows where their treatment ends, or give first_treated: the effect of having begun."
             )
     out["treated"] = out["first_treated"].notna().astype(int)
