@@ -415,7 +415,7 @@ def _find(press: Press, template: Template, column: Column, rows: Sequence[Row],
 
 def _named(press: Press, column: str, value: Any, rows: Sequence[Row]) -> _Found:
     if column == "level" and not value:
-        text = "Test of the difference" if any(r.term == "difference" for r in rows) else "All levels"
+        text = "Test of the difference" if any(r.term.startswith("difference") for r in rows) else "All levels"
         return _Found(text, ("",))
     if column == "period":
         if value is not None and value > FIRST_YEAR:  # a calendar year, not years since the start
