@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,3 +129,18 @@ def test_degenerate_clusters_and_lags_are_refused() -> None:
         driscoll_kraay(fit, [1, 2, 3, 4, 5], 9)
     with pytest.raises(Inapplicable, match="two rows"):
         newey_west(fit, [0, 0, 0, 0, 0], [1, 1, 2, 3, 4], 1)
+
+
+@pytest.mark.parametrize("name", ["cr2", "wild_bootstrap", "randomisation", "twoway"])
+def test_no_fit_is_lent_the_test_of_another_regression(name: str) -> None:
+    """An estimator that says one ATT too, but not that of two-way fixed effects."""
+    from biglocal import inference
+    from biglocal.estimators import estimator
+
+    drawn = panel()
+    fit = estimator("twfe")(drawn)
+    infer = inference.infer(name, 0.95, 99)
+    assert infer(estimator("twfe"), drawn, fit, np.random.default_rng(1)).terms[0].p_value >= 0
+    other = replace(fit, terms=(replace(fit.terms[0], estimate=fit.terms[0].estimate + 0.01),))
+    with pytest.raises(Inapplicable, match="tests the two-way fixed-effects ATT"):
+        infer(estimator("drdid"), drawn, other, np.random.default_rng(1))

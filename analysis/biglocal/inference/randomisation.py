@@ -18,7 +18,16 @@ import numpy as np
 
 from biglocal.estimators import correction
 from biglocal.inference.inversion import interval
-from biglocal.inference.regression import Regression, by_group, coded, nested, parameters, regression
+from biglocal.inference.regression import (
+    Regression,
+    by_group,
+    coded,
+    nested,
+    parameters,
+    refuse_another,
+    regression,
+    sole_att,
+)
 from biglocal.model import Estimator, Fit, Inapplicable, Sample
 
 if TYPE_CHECKING:
@@ -175,8 +184,7 @@ def randomisation(
     comparison units together (matched sets), units are shuffled within clusters; else whole clusters are shuffled.
     Raises `Inapplicable` for a fit that is not one two-way fixed-effects `att`, and as `randomise`.
     """
-    if [t.name for t in fit.terms] != ["att"]:
-        raise Inapplicable("randomisation is for a single ATT of two-way fixed effects.")
+    att = sole_att(fit, "randomisation inference")
     frame = sample.frame
     if assigned is None:
         mixed = bool((frame.groupby("cluster")["treated"].nunique() > 1).any())
@@ -188,8 +196,9 @@ def randomisation(
         fixed=(frame["unit"], frame["time"]), weight=frame["weight"], statistic=statistic, draws=draws,
         conf_level=conf_level,
     )  # fmt: skip
+    refuse_another(att, test.estimate, att.std_error, "randomisation inference")
     term = replace(
-        fit.terms[0], std_error=float("nan"), df=float("nan"), statistic=test.statistic, p_value=test.p_value,
+        att, std_error=float("nan"), df=float("nan"), statistic=test.statistic, p_value=test.p_value,
         conf_low=test.conf_low, conf_high=test.conf_high,
     )  # fmt: skip
     facts = {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from biglocal.model import Inapplicable, Sample
+from biglocal.model import Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -148,6 +148,22 @@ def of_sample(sample: Sample, *, within: bool = True) -> Regression:
         frame["y"], frame["d"], nuisance=z, fixed=(frame["unit"], frame["time"]), weight=frame["weight"],
         within=frame["cluster"] if within else None,
     )  # fmt: skip
+
+
+def sole_att(fit: Fit, what: str) -> Term:
+    """The one ATT of a fit. Raises `Inapplicable`, naming the inference `what`, for a fit of other terms."""
+    if [t.name for t in fit.terms] != ["att"]:
+        raise Inapplicable(f"{what} is for a single ATT of two-way fixed effects.")
+    return fit.terms[0]
+
+
+def refuse_another(att: Term, estimate: float, std_error: float, what: str) -> None:
+    """Refuse to lend a fit the test of another regression: its ATT must be the `estimate` that was tested."""
+    if not abs(att.estimate - estimate) <= 1e-6 * max(abs(estimate), std_error):
+        raise Inapplicable(
+            f"{what} tests the two-way fixed-effects ATT, {estimate:.6g}, and this estimator's is {att.estimate:.6g}. "
+            f"Use cluster-robust inference for it."
+        )
 
 
 def parameters(fit: Regression, clusters: Sequence[NDArray[np.int64]], counting: str = "nonnested") -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from biglocal.inference.regression import Regression, coded, of_sample, parameters, regression
+from biglocal.inference.regression import Regression, coded, of_sample, parameters, refuse_another, regression, sole_att
 from biglocal.model import Estimator, Fit, Inapplicable, Sample
 
 if TYPE_CHECKING:
@@ -244,12 +244,12 @@ def satterthwaite(
 
     Raises `Inapplicable` for a fit that is not one two-way fixed-effects `att`.
     """
-    if [t.name for t in fit.terms] != ["att"]:
-        raise Inapplicable("CR2 is for a single ATT of two-way fixed effects.")
+    att = sole_att(fit, "CR2")
     done = corrected_fit(of_sample(sample), coded(sample.frame["cluster"]))
+    refuse_another(att, float(done.estimate[0]), float(done.std_error[0]), "CR2")
     low, high = done.intervals(conf_level)[0]
     term = replace(
-        fit.terms[0], std_error=float(done.std_error[0]), df=float(done.df[0]),
+        att, std_error=float(done.std_error[0]), df=float(done.df[0]),
         statistic=float(done.estimate[0] / done.std_error[0]), p_value=float(done.p_values()[0]),
         conf_low=float(low), conf_high=float(high),
     )  # fmt: skip

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from biglocal.inference.cluster import cluster
-from biglocal.inference.regression import Regression, by_group, coded, crossed, of_sample, parameters
+from biglocal.inference.regression import (
+    Regression,
+    by_group,
+    coded,
+    crossed,
+    of_sample,
+    parameters,
+    refuse_another,
+    sole_att,
+)
 from biglocal.model import Estimator, Fit, Inapplicable, Sample
 
 if TYPE_CHECKING:
@@ -131,12 +140,12 @@ def area_and_year(
     t on the smaller number of clusters less one; the caution says so where these are few. Raises `Inapplicable` for a
     fit that is not one `att`, and as `clustered` does.
     """
-    if [t.name for t in fit.terms] != ["att"]:
-        raise Inapplicable("two-way clustering is for a single ATT of two-way fixed effects.")
+    att = sole_att(fit, "two-way clustering")
     time = sample.frame["time"].to_numpy()
     found = clustered(of_sample(sample, within=False), sample.frame["cluster"], time)
+    refuse_another(att, float(found.estimate[0]), float(found.std_error[0]), "two-way clustering")
     years = len(np.unique(time))
     said = f"{years} years: an error clustered on so few is rough, and may be too small." if years < FEW else ""
-    term = replace(fit.terms[0], std_error=float(found.std_error[0]), df=float(found.df))
+    term = replace(att, std_error=float(found.std_error[0]), df=float(found.df))
     caution = " ".join(filter(None, [fit.caution, said]))
     return cluster(estimator, sample, replace(fit, terms=(term,), caution=caution), rng, conf_level=conf_level)

@@ -16,7 +16,17 @@ import numpy as np
 
 from biglocal.estimators import correction
 from biglocal.inference.inversion import interval
-from biglocal.inference.regression import Regression, by_group, coded, crossed, of_sample, parameters, regression
+from biglocal.inference.regression import (
+    Regression,
+    by_group,
+    coded,
+    crossed,
+    of_sample,
+    parameters,
+    refuse_another,
+    regression,
+    sole_att,
+)
 from biglocal.model import Estimator, Fit, Inapplicable, Sample
 
 if TYPE_CHECKING:
@@ -306,14 +316,14 @@ def wild_bootstrap(
     The study's path to `wild_cluster`, which says how. Raises `Inapplicable` for a fit that is not one
     two-way fixed-effects `att`, and for fewer than two treated or comparison clusters.
     """
-    if [t.name for t in fit.terms] != ["att"]:
-        raise Inapplicable("the wild cluster bootstrap is for a single ATT of two-way fixed effects.")
+    att = sole_att(fit, "the wild cluster bootstrap")
     cluster = coded(sample.frame["cluster"])
     check_clusters(sample.frame["d"].to_numpy(dtype=float), cluster)
     s = scores(of_sample(sample), [cluster])
     test = wild_test(s, rng, kind=kind, draws=draws, conf_level=conf_level)
+    refuse_another(att, test.estimate, test.std_error, "the wild cluster bootstrap")
     term = replace(
-        fit.terms[0], std_error=float("nan"), df=float("nan"), statistic=test.statistic, p_value=test.p_value,
+        att, std_error=float("nan"), df=float("nan"), statistic=test.statistic, p_value=test.p_value,
         conf_low=test.conf_low, conf_high=test.conf_high,
     )  # fmt: skip
     facts = {
