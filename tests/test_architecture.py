@@ -13,7 +13,7 @@ from biglocal.study import HERE
 ORDER = (
     "model", "data.tables", "study", "data", "matching", "levels", "residents", "sample", "estimators", "inference",
     "placebo", "simulation", "recovery", "cost_benefit", "results", "disclosure", "release", "estimate", "worth", "provenance",
-    "exhibits", "trace", "diff", "run", "__main__",
+    "exhibits", "new", "trace", "diff", "run", "__main__",
 )  # fmt: skip
 RENDERING = {
     "cards",
@@ -68,7 +68,9 @@ HEAVY = {
 }
 
 
-@pytest.mark.parametrize("command", [["--help"], ["plan"], ["dictionary"], ["verify", "--help"], ["data", "--dry-run"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["plan"], ["dictionary"], ["verify", "--help"], ["data", "--dry-run"], ["new", "--help"]]
+)
 def test_starting_imports_nothing_heavy(command: list[str]) -> None:
     code = (
         "import sys; sys.argv = ['biglocal', *sys.argv[1:]]\n"

@@ -23,7 +23,7 @@ def load(tmp_path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
-        ('column = "samhi"', 'column = "samhy"', ("outcomes.samhi.column", "no column of table area_panel 'samhy'", "'samhi'")),
+        ('column = "samhi"', 'column = "samhy"', ("outcomes.samhi.column", "no numeric column of table area_panel 'samhy'", "'samhi'")),
         ('table = "area_panel"', 'table = "panel"', ("outcomes.samhi.table", "'area_panel'", "seen 'panel'")),
         ('method = "nearest"', 'method = "nearst"', ("comparisons.nearest.method", "Did you mean 'nearest'")),
         ('outcomes = ["high_anxiety", "samhi", "burglary"]', 'outcomes = ["samhi", "burglry"]', ("no outcome 'burglry'", "Did you mean 'burglary'")),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from biglocal.model import BiglocalError, VerifyError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+PLAIN: dict[str, Any] = {  # help without rich: importing it takes longer than all else that help needs
+    "no_args_is_help": True, "rich_markup_mode": None, "context_settings": {"max_content_width": 120},
+}  # fmt: skip
+app = typer.Typer(**PLAIN, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 
 def _say(text: str) -> None:
@@ -305,6 +308,102 @@ def diff(
     from biglocal.diff import diff as told
 
     typer.echo(told(first, second, alpha))
+
+
+new = typer.Typer(**PLAIN, help="Write what an extension needs: an entry of study.toml, an estimator, an exhibit.")
+app.add_typer(new, name="new")
+NewName = Annotated[str, typer.Argument(help="Small letters, digits and _.")]
+Label = Annotated[str, typer.Option(help="What the report calls it (default: from the name).")]
+Parts = Annotated[list[str] | None, typer.Option("--part", help="Part of [[analyses]] to name it in; repeatable.")]
+
+
+@new.command("outcome")
+def new_outcome(
+    name: NewName,
+    better: Annotated[str, typer.Option(help="higher, lower or neither.")],
+    family: Annotated[str, typer.Option(help="Outcomes whose p-values are adjusted for each other.")],
+    table: Annotated[
+        str, typer.Option(help="area_panel, survey or residents (default: the one with the column).")
+    ] = "",
+    column: Annotated[str, typer.Option(help="Column of that table (default: the name).")] = "",
+    label: Label = "",
+    unit: Annotated[str, typer.Option(help="Unit (default: the column's).")] = "",
+    first_year: Annotated[int | None, typer.Option(help="Default: as other outcomes of the table.")] = None,
+    last_year: Annotated[int | None, typer.Option(help="Default: as other outcomes of the table.")] = None,
+    at_least: Annotated[
+        float | None, typer.Option(help="From this value on it counts: the outcome is a share.")
+    ] = None,
+    scale: Annotated[float | None, typer.Option(help="100 makes a share percentage points.")] = None,
+    part: Parts = None,
+    study: StudyFile = None,
+) -> None:
+    """Add an outcome to study.toml, and its name to a block of analyses (part effects; of members, change)."""
+    from biglocal import new as writing
+    from biglocal.study import PATH
+
+    _written(
+        writing.outcome(
+            name, better=better, family=family, table=table, column=column, label=label, unit=unit,
+            first_year=first_year, last_year=last_year, at_least=at_least, scale=scale, parts=part or (),
+            path=study or PATH,
+        )
+    )  # fmt: skip
+
+
+@new.command("subgroup")
+def new_subgroup(
+    name: NewName,
+    of: Annotated[str, typer.Option(help="Whose property: area, lsoa, person or member.")],
+    column: Annotated[str, typer.Option(help="Column of its table (default: the name).")] = "",
+    label: Label = "",
+    level: Annotated[
+        list[str] | None, typer.Option(help="NAME, or NAME=VALUE,VALUE; repeatable (default: the column's values).")
+    ] = None,
+    cut: Annotated[list[float] | None, typer.Option(help="Highest number of a level but the last; repeatable.")] = None,
+    quantile: Annotated[list[float] | None, typer.Option(help="The same as a quantile among the treated.")] = None,
+    part: Parts = None,
+    study: StudyFile = None,
+) -> None:
+    """Add a subgroup to study.toml, and its name to a block of analyses (part subgroups; of members, change)."""
+    from biglocal import new as writing
+    from biglocal.study import PATH
+
+    _written(
+        writing.subgroup(
+            name, of=of, column=column, label=label, levels=level or (), cuts=cut or (), quantiles=quantile or (),
+            parts=part or (), path=study or PATH,
+        )
+    )  # fmt: skip
+
+
+@new.command("estimator")
+def new_estimator(name: NewName, label: Label = "", part: Parts = None, study: StudyFile = None) -> None:
+    """Write estimators/NAME.py, which works as it stands, and its name into a block of analyses (part estimators)."""
+    from biglocal import new as writing
+    from biglocal.study import PATH
+
+    _written(writing.estimator(name, label=label, parts=part or ("estimators",), path=study or PATH))
+
+
+@new.command("exhibit")
+def new_exhibit(
+    name: NewName,
+    title: Annotated[str, typer.Option(help="Caption.")],
+    part: Annotated[str, typer.Option(help="Part of the analyses it shows.")] = "effects",
+    outcome: Annotated[list[str] | None, typer.Option(help="Outcome it shows; repeatable (default: all).")] = None,
+    study: StudyFile = None,
+) -> None:
+    """Write manuscript/exhibits/NAME.md.j2, a table of effects, and its name into `exhibits` of study.toml."""
+    from biglocal import new as writing
+    from biglocal.study import PATH
+
+    _written(writing.exhibit(name, title=title, part=part, outcomes=outcome or (), path=study or PATH))
+
+
+def _written(said: Sequence[str]) -> None:
+    for line in said:
+        typer.echo(line)
+    typer.echo("next: look at what was written, then `biglocal reproduce`", err=True)
 
 
 def _draws(value: str) -> None:

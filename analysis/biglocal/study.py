@@ -271,7 +271,8 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
                 f"from the start on. Give a common_start a last_year from its year on, or none."
             )
     for o in study.outcomes.values():
-        named(f"outcomes.{o.name}.column", o.column, TABLES[o.table].columns, f"column of table {o.table}")
+        numbers = [n for n, c in TABLES[o.table].columns.items() if c.kind in ("number", "integer", "flag")]
+        named(f"outcomes.{o.name}.column", o.column, numbers, f"numeric column of table {o.table}")
         if o.first_year > o.last_year:
             raise StudyError(
                 f"{file}: outcomes.{o.name}: first_year {o.first_year} comes after last_year {o.last_year}. Swap them."
