@@ -41,7 +41,7 @@ def test_each_draw_is_what_a_refit_gives(level: str) -> None:
     deal = _Deal(np.zeros(n, dtype=int), np.where(np.isinf(start), -1, np.searchsorted(starts, start)))
     who = next(deal.draw(20, False, np.random.default_rng(0)))
     assert all(len(set(row)) == len(row) for row in who.tolist())
-    b0, _, q0, _, _ = _terms(_cells(fit, time, starts, units, n, group), who, deal.label, "t")
+    b0, _, q0, _, _ = _terms(_cells(fit, time, starts, units, n, group, "t"), who, deal.label, "t")
     for i, row in enumerate(who):
         other = np.full(n, np.inf)
         other[row] = starts[deal.label]

@@ -67,7 +67,7 @@ class Cells:
 
     Flat over units and starts, cell = unit x L + start. `sums` (A x L, 3 + m): w times the outcome left of nuisance,
     w times the real treatment left of nuisance, w d d within the absorbed effect, and w times each direction of
-    nuisance. `home` (A,): cluster. By cluster: `outcome`, `real` (G, m): w times directions times the two;
+    nuisance. `home` (A,): cluster. By cluster, for t only: `outcome`, `real` (G, m): w times directions times the two;
     `gram` (G, m, m): among directions.
     """
 
@@ -133,7 +133,7 @@ def randomise(
 
     fit = regression(outcome, when >= first, nuisance=nuisance, fixed=fixed, weight=weight, within=units)
     starts = np.unique(of_unit[np.isfinite(of_unit)])
-    cells = _cells(fit, when, starts, units, n_units, group)
+    cells = _cells(fit, when, starts, units, n_units, group, statistic)
     deal = _Deal(of_layer, np.where(np.isinf(of_unit), -1, np.searchsorted(starts, of_unit)))
     enumerated = deal.count <= draws
     count = round(deal.count) if enumerated else draws
@@ -284,30 +284,43 @@ def _cells(
     units: NDArray[np.int64],
     n_units: int,
     group: NDArray[np.int64],
+    statistic: Statistic,
 ) -> Cells:
     w, real = fit.weight, fit.x[:, 0]
     outcome = fit.residual + real * fit.beta[0]
     columns = np.column_stack([w * outcome, w * real, w, w[:, None] * fit.basis])
-    sums = np.empty((n_units, len(starts), columns.shape[1]))
-    for i, s in enumerate(starts):
-        on = when >= s
-        sums[:, i] = by_group(columns[on], units[on], n_units)
-        if fit.absorbed is not None:
-            total = np.bincount(fit.absorbed, w)
-            part = np.bincount(fit.absorbed[on], w[on], minlength=len(total)) ** 2 / total
-            home = np.empty(len(total), dtype=np.int64)
-            home[fit.absorbed] = units
-            sums[:, i, 2] -= np.bincount(home, part, minlength=n_units)
+    spans = len(starts) + 1  # of time: a row is treated by every start up to that of its own span
+    span = np.searchsorted(starts, when, side="right")
+
+    def from_start(values: NDArray[np.float64], code: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+        """Sums of the columns within (code, start): (size, L, k)."""
+        parts = by_group(values, code * spans + span, size * spans).reshape(size, spans, -1)
+        return np.asarray(parts[:, :0:-1].cumsum(axis=1)[:, ::-1])
+
+    sums = from_start(columns, units, n_units)
+    if fit.absorbed is not None:
+        levels = int(fit.absorbed.max()) + 1
+        total = np.bincount(fit.absorbed, w)
+        home = np.empty(levels, dtype=np.int64)
+        home[fit.absorbed] = units
+        on = from_start(w[:, None], fit.absorbed, levels)[:, :, 0]
+        sums[:, :, 2] -= by_group(on**2 / total[:, None], home, n_units)
     groups, m = int(group.max()) + 1, fit.basis.shape[1]
     of_unit = np.empty(n_units, dtype=np.int64)
     of_unit[units] = group
+    flat = sums.reshape(n_units * len(starts), -1)
+    if statistic == "coefficient":
+        none = np.empty((0, 0))
+        return Cells(flat, of_unit, none, none, none, len(starts), math.nan)
+    weighted, plain = np.ascontiguousarray(columns[:, 3:].T), np.ascontiguousarray(fit.basis.T)
     gram = np.empty((groups, m, m))
     for j in range(m):
-        gram[:, j] = by_group((w * fit.basis[:, j])[:, None] * fit.basis, group, groups)
+        for i in range(j + 1):
+            gram[:, i, j] = gram[:, j, i] = np.bincount(group, weighted[i] * plain[j], minlength=groups)
     return Cells(
-        sums.reshape(n_units * len(starts), -1), of_unit,
-        by_group((w * outcome)[:, None] * fit.basis, group, groups),
-        by_group((w * real)[:, None] * fit.basis, group, groups), gram, len(starts),
+        flat, of_unit,
+        by_group(columns[:, 3:] * outcome[:, None], group, groups),
+        by_group(columns[:, 3:] * real[:, None], group, groups), gram, len(starts),
         correction(len(w), parameters(fit, [group]), groups) if groups > 1 else math.nan,
     )  # fmt: skip
 
@@ -334,22 +347,25 @@ def _terms(
         return b0, b1, none, none, none
     groups, m = cells.outcome.shape
     q = [np.empty(draws) for _ in range(3)]
+    columns = np.ascontiguousarray(cells.sums.T)  # a column at a time stays in the processor's cache
     size = max(1, HELD // max(groups, slots, m * m))
     for start in range(0, draws, size):
         some = slice(start, min(start + size, draws))
         n = some.stop - some.start
         flat = cell[some].ravel()
         at = (np.arange(n)[:, None] * groups + cells.home[who[some]]).ravel()
-        along = np.einsum("dsj,dj->ds", cells.sums[cell[some], 3:], r[some]).ravel() if m else 0.0
+        along = np.zeros((n, slots))
+        for j in range(m):
+            along += columns[3 + j].take(cell[some]) * r[some, j, None]
 
         def grouped(values: NDArray[np.float64], at: NDArray[np.int64] = at, n: int = n) -> NDArray[np.float64]:
             return np.bincount(at, values, minlength=n * groups).astype(float).reshape(n, groups)
 
-        square = grouped(cells.sums[flat, 2] - 2 * along)
+        square = grouped(columns[2].take(flat) - 2 * along.ravel())
         if m:
             square += (r[some, :, None] * r[some, None, :]).reshape(n, -1) @ cells.gram.reshape(groups, -1).T
-        e0 = grouped(cells.sums[flat, 0]) - r[some] @ cells.outcome.T - b0[some, None] * square
-        e1 = grouped(cells.sums[flat, 1]) - r[some] @ cells.real.T - b1[some, None] * square
+        e0 = grouped(columns[0].take(flat)) - r[some] @ cells.outcome.T - b0[some, None] * square
+        e1 = grouped(columns[1].take(flat)) - r[some] @ cells.real.T - b1[some, None] * square
         scale = cells.factor / den[some] ** 2
         for out, product in zip(q, (e0 * e0, e0 * e1, e1 * e1), strict=True):
             out[some] = product.sum(axis=1) * scale

@@ -1,0 +1,318 @@
+"""The estimators and their inference beside other libraries: what `nox -s benchmark` runs, and its targets.
+
+    nox -s benchmark                                       # the whole table, to tests/benchmarks/results.md
+    nox -s benchmark -- estimators --task wild --runs 3    # a part of it, printed only
+
+Warm: medians of runs that alternate in one process, after one that is not counted. Cold: the first call of a fresh
+process, imports and compiling in it, the data in memory before; its peak memory is that of this one thing, of which
+`data` is what the process held before it. Every task starts from a plain frame: ours includes making the sample and
+its checks. Libraries that are not installed leave out; diff-diff and wildboottest (with numba) are in no lock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import pandas as pd
+
+HERE = Path(__file__).resolve().parent
+Found = tuple[float, float]  # the effect and its standard error (randomisation: its p-value; NaN: none given)
+PANEL = {"y": "y", "unit": "unit", "time": "year", "first_treated": "g"}
+FIVE, TEN = ([f"x{i}" for i in range(1, k + 1)] for k in (5, 10))
+COLUMNS = {
+    "panel": ["unit", "area", "year", "g", "d", "y", "count", *FIVE],
+    "big": ["id", "t", "w", "d", "y", *TEN],
+}
+NONE = float("nan")
+
+
+def ours(name: str, **columns: Any) -> Callable[[pd.DataFrame], Found]:
+    def run(frame: pd.DataFrame) -> Found:
+        from biglocal.estimators import fit
+
+        terms = fit(name, frame, **columns).terms
+        return terms[0].estimate, terms[0].std_error
+
+    return run
+
+
+def feols(formula: str, cluster: str, weights: str | None = None) -> Callable[[pd.DataFrame], Found]:
+    def run(frame: pd.DataFrame) -> Found:
+        import pyfixest as pf
+
+        how: dict[str, Any] = {"copy_data": False, "store_data": False, "lean": True, "vcov": {"CRV1": cluster}}
+        fit = pf.feols(formula, frame, weights=weights, **how)
+        return float(fit.coef()["d"]), float(fit.se()["d"])
+
+    return run
+
+
+def fepois(frame: pd.DataFrame) -> Found:
+    import pyfixest as pf
+
+    fit = pf.fepois("count ~ d | unit + year", frame, vcov={"CRV1": "area"}, copy_data=False, store_data=False)
+    return float(fit.coef()["d"]), float(fit.se()["d"])
+
+
+def cohorts(frame: pd.DataFrame) -> Found:
+    from biglocal.estimators import callaway_santanna, sample
+
+    s = sample(frame, **PANEL, covariates=FIVE)
+    fit = callaway_santanna.estimate(s, draws=999, rng=np.random.default_rng(1))
+    att = next(t for t in fit.terms if t.name == "att")
+    return att.estimate, att.std_error
+
+
+def diff_diff(name: str, **columns: Any) -> Callable[[pd.DataFrame], Found]:
+    """An estimator of diff-diff; `columns` that are settings of it go to it, the rest to its fit."""
+
+    def run(frame: pd.DataFrame) -> Found:
+        import diff_diff as dd
+
+        covariates = columns.get("covariates")
+        settings = {k: v for k, v in columns.items() if k != "covariates"}
+        words = {"outcome": "y", "unit": "unit", "time": "year", "first_treat": "g"}
+        fit = getattr(dd, name)(**settings).fit(frame, **words, **({"covariates": covariates} if covariates else {}))
+        return float(fit.overall_att), float(fit.overall_se)
+
+    return run
+
+
+def wild(frame: pd.DataFrame) -> Found:
+    from biglocal.estimators import sample, twfe
+    from biglocal.inference.wild import wild_bootstrap
+
+    s = sample(frame, **PANEL, cluster="area")
+    fit = twfe.estimate(s)
+    term = wild_bootstrap(twfe.estimate, s, fit, np.random.default_rng(1), conf_level=0.95, draws=9_999).terms[0]
+    return term.estimate, NONE
+
+
+def wildboottest(frame: pd.DataFrame) -> Found:
+    """On columns from which the fixed effects were taken before: with them it runs out of memory here."""
+    import pyfixest as pf
+    from biglocal.estimators._within import codes, projector
+
+    project = projector([codes(frame["unit"]), codes(frame["year"])], np.ones(len(frame)))
+    left = {name: project(frame[name].to_numpy(dtype=float)) for name in ("y", "d")}
+    plain = pd.DataFrame({**left, "area": frame["area"].to_numpy()})
+    fit = pf.feols("y ~ d - 1", plain, vcov={"CRV1": "area"})
+    fit.wildboottest(param="d", reps=9_999, seed=1)
+    return float(fit.coef()["d"]), NONE
+
+
+def shuffled(assigned: str, statistic: str) -> Callable[[pd.DataFrame], Found]:
+    def run(frame: pd.DataFrame) -> Found:
+        from biglocal.estimators import sample
+        from biglocal.inference.randomisation import randomise
+
+        f = sample(frame, **PANEL, cluster="area").frame
+        first = f["first_treated"]
+        if assigned == "cluster":  # whole areas are dealt the start of their first treated unit
+            first = first.groupby(f["cluster"]).transform("min").where(f["cluster"] % 4 == 0)
+        test = randomise(
+            f["y"], first, f[assigned], rng=np.random.default_rng(1), time=f["time"], fixed=(f["unit"], f["time"]),
+            cluster=f["cluster"], statistic=statistic,  # type: ignore[arg-type]
+        )  # fmt: skip
+        return test.estimate, test.p_value
+
+    return run
+
+
+@dataclass(frozen=True)
+class Target:
+    """`engine` takes at most `at_most` times what `against` takes: another engine, or seconds with their source."""
+
+    engine: str
+    at_most: float
+    against: str | tuple[float, str]
+
+
+@dataclass(frozen=True)
+class Task:
+    title: str
+    data: str
+    engines: dict[str, Callable[[pd.DataFrame], Found]]
+    targets: tuple[Target, ...] = ()
+    memory: tuple[str, float] | None = None  # an engine, and the MB it may take at its peak
+    needs: tuple[str, ...] = ()
+
+
+TWFE = ours("twfe", **PANEL, cluster="area")
+SURVEY = {"y": "y", "unit": "id", "time": "t", "d": "d", "weight": "w", "covariates": TEN}
+TASKS: dict[str, Task] = {
+    "panel": Task(
+        "Two-way fixed effects, 394,128 rows, 600 clusters", "panel",
+        {"pyfixest": feols("y ~ d | unit + year", "area"), "biglocal": TWFE},
+        (Target("biglocal", 1, "pyfixest"),),
+    ),
+    "counts": Task(
+        "Poisson, the same panel", "panel",
+        {"pyfixest": fepois, "biglocal": ours("poisson", **{**PANEL, "y": "count"}, cluster="area")},
+        (Target("biglocal", 1, "pyfixest"),),
+    ),
+    "cohorts": Task(
+        "Callaway-Sant'Anna dr, 5 covariates, 3 cohorts, 999 draws", "panel",
+        {"diff-diff": diff_diff("CallawaySantAnna", control_group="never_treated", n_bootstrap=999, seed=1,
+                                covariates=FIVE),
+         "biglocal": cohorts},
+        (Target("biglocal", 1 / 8, (17.5, "R did")), Target("biglocal", 1, "diff-diff")),
+    ),
+    "wild": Task(
+        "Wild cluster bootstrap, 9,999 draws, 600 clusters", "panel",
+        {"pyfixest wildboottest, effects taken out, p only": wildboottest, "biglocal, with interval": wild},
+        (Target("biglocal, with interval", 1 / 5, "pyfixest wildboottest, effects taken out, p only"),),
+    ),
+    "randomisation": Task(
+        "Randomisation, 9,999 draws, with interval", "panel",
+        {"one refit": TWFE,
+         "600 areas, coefficient": shuffled("cluster", "coefficient"),
+         "600 areas, t": shuffled("cluster", "t"),
+         "32,844 units, coefficient": shuffled("unit", "coefficient"),
+         "32,844 units, t": shuffled("unit", "t")},
+        tuple(Target(name, 20, "one refit") for name in (
+            "600 areas, coefficient", "600 areas, t", "32,844 units, coefficient", "32,844 units, t")),
+    ),
+    "survey": Task(
+        "Survey regression, 2,700,000 rows, weights, 10 covariates", "big",
+        {"pyfixest": feols(f"y ~ d + {' + '.join(TEN)} | id + t", "id", "w"),
+         "biglocal": ours("repeated_cross_section", **SURVEY)},
+        (Target("biglocal", 1, "pyfixest"),), ("biglocal", 3 * 1024),
+    ),
+    "imputation": Task(
+        "Imputation (Borusyak, Jaravel, Spiess)", "panel",
+        {"diff-diff": diff_diff("ImputationDiD", cluster="area"), "biglocal": ours("imputation", **PANEL, cluster="area")},
+        (Target("biglocal", 1, "diff-diff"),),
+    ),
+    "sun_abraham": Task(
+        "Sun-Abraham", "panel",
+        {"diff-diff": diff_diff("SunAbraham", cluster="area"), "biglocal": ours("sun_abraham", **PANEL, cluster="area")},
+        (Target("biglocal", 1, (2.502, "R fixest")), Target("biglocal", 1, "diff-diff")),
+    ),
+    "gardner": Task(
+        "Two-stage (Gardner)", "panel",
+        {"biglocal": ours("imputation", **PANEL, cluster="area", options={"errors": "gardner"})},
+        (Target("biglocal", 1, (3.786, "R did2s")),),
+    ),
+    "stacked": Task("Stacked, corrective weights", "panel", {"biglocal": ours("stacked", **PANEL, cluster="area")}),
+    "goodman_bacon": Task("Goodman-Bacon", "panel", {"biglocal": ours("goodman_bacon", **PANEL, cluster="area")}),
+    "synthetic_did": Task(
+        "Synthetic DiD, exact, jackknife", "panel", {"biglocal": ours("synthetic_did", **PANEL, cluster="area")}
+    ),
+}  # fmt: skip
+NEEDS = {"diff-diff": ("diff_diff",), "pyfixest wildboottest, effects taken out, p only": ("wildboottest", "numba")}
+
+
+def there(task: Task) -> dict[str, Callable[[pd.DataFrame], Found]]:
+    """The engines that are installed."""
+    return {e: run for e, run in task.engines.items() if all(map(find_spec, NEEDS.get(e, ())))}
+
+
+def columns_of(folder: Path, name: str) -> pd.DataFrame:
+    """A column a file, so that reading costs no memory of its own."""
+    return pd.DataFrame({c: np.load(folder / f"{name}.{c}.npy") for c in COLUMNS[name]}, copy=False)
+
+
+def child(folder: Path, task: Task, engine: str, runs: int) -> dict[str, Any]:
+    """In a process of its own: one engine cold and its memory, or all of a task in turn, warm."""
+    frame = columns_of(folder, task.data)
+    if engine != "all":
+        before = measure.peak()
+        start = time.perf_counter()
+        found = task.engines[engine](frame)
+        return {"cold": time.perf_counter() - start, "found": found, "data": before, "peak": measure.peak()}
+    took = measure.in_turn({e: lambda run=run: run(frame) for e, run in there(task).items()}, runs)  # type: ignore[misc]
+    return {e: (t.seconds, t.processor) for e, t in took.items()}
+
+
+def spawn(folder: Path, task: str, engine: str, runs: int) -> dict[str, Any]:
+    words = [sys.executable, "-W", "ignore", __file__, "--folder", str(folder), "--task", task, "--engine", engine]
+    done = subprocess.run([*words, "--runs", str(runs)], stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measured(folder: Path, name: str, runs: int) -> tuple[list[list[str]], list[list[str]]]:
+    """The rows of one task, and of what it is held to."""
+    task = TASKS[name]
+    warm = spawn(folder, name, "all", runs)
+    cold = {e: spawn(folder, name, e, 1) for e in warm}
+    base, *_ = warm
+    rows = [[f"**{task.title}**", *[""] * 8]]
+    for e, (seconds, processor) in warm.items():
+        c = cold[e]
+        effect, error = c["found"]
+        rows.append([
+            e, f"{c['cold']:.2f}", f"{seconds:.3f}", f"{seconds / warm[base][0]:.2f}", f"{processor:.3f}",
+            f"{c['peak']:,.0f}", f"{c['data']:,.0f}", f"{effect:.10f}", "" if error != error else f"{error:.10f}",
+        ])  # fmt: skip
+    held = []
+    for t in task.targets:
+        if isinstance(t.against, str) and t.against not in warm:
+            held.append([task.title, t.engine, f"{t.at_most:.3g} x {t.against}", "not installed", ""])
+            continue
+        at, source = (warm[t.against][0], t.against) if isinstance(t.against, str) else t.against
+        ratio = warm[t.engine][0] / at
+        limit = f"at most {t.at_most:.3g} x {source} ({at:.3f} s)"
+        held.append([task.title, t.engine, limit, f"{ratio:.3g} x", "yes" if ratio <= t.at_most else "**no**"])
+    if task.memory:
+        engine, most = task.memory
+        used = cold[engine]["peak"]
+        held.append([task.title, engine, f"at most {most:,.0f} MB", f"{used:,.0f} MB", "yes" if used <= most else "**no**"])
+    return rows, held
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="where panel.csv and big.csv are, or will be made")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--task", choices=list(TASKS), nargs="+")
+    parser.add_argument("--engine", help="for the processes this starts itself")
+    args = parser.parse_args()
+    if args.engine:
+        measure.say(json.dumps(child(args.folder, TASKS[args.task[0]], args.engine, args.runs)))
+        return
+    began, rows, held = measure.load(), [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = measure.simulated(args.folder or Path(temporary))
+        kept = Path(temporary)
+        for name in args.task or TASKS:
+            data = TASKS[name].data
+            if not (kept / f"{data}.y.npy").is_file():
+                frame = pd.read_csv(folder / f"{data}.csv", usecols=COLUMNS[data])
+                for column in COLUMNS[data]:
+                    np.save(kept / f"{data}.{column}.npy", frame[column].to_numpy())
+                del frame
+            more = measured(kept, name, args.runs)
+            rows += more[0]
+            held += more[1]
+            measure.say("\n".join(" | ".join(r) for r in (*more[0], *more[1])))
+    header = ["", "cold s", "warm s", "ratio", "processor s", "peak MB", "of which data", "effect", "error or p"]
+    versions = measure.machine(["biglocal", "numpy", "pandas", "scipy", "pyfixest", "diff-diff", "wildboottest"])
+    text = (
+        "# Benchmark\n\nMade by `nox -s benchmark`; how each figure is taken is in `estimators.py`. The input is\n"
+        "simulated: no figure here is about Big Local.\n\n"
+        + versions.format(f"{began} and {measure.load()}") + "\n## Targets\n\n"
+        + measure.table(["", "", "target", "measured", "holds"], held)
+        + "\n## Side by side\n\nThe ratio is of warm seconds to the first line of each block.\n\n"
+        + measure.table(header, rows)
+    )  # fmt: skip
+    measure.say(text)
+    if not args.task:
+        (HERE / "results.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
