@@ -93,9 +93,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Times and memory, side by side in one run: the main job, or a script of tests/benchmarks by name."""
+    """Times and memory, ours beside other libraries; by name another script of tests/benchmarks: `-- spine`."""
     _install(session, "test")
-    name, *options = session.posargs or ["spine"]
+    name, *options = session.posargs or ["estimators"]
     session.run("python", f"tests/benchmarks/{name}.py", *options)
 
 

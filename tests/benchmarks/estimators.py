@@ -103,6 +103,7 @@ def wild(frame: pd.DataFrame) -> Found:
 def wildboottest(frame: pd.DataFrame) -> Found:
     """On columns from which the fixed effects were taken before: with them it runs out of memory here."""
     import pyfixest as pf
+
     from biglocal.estimators._within import codes, projector
 
     project = projector([codes(frame["unit"]), codes(frame["year"])], np.ones(len(frame)))
@@ -270,7 +271,9 @@ def measured(folder: Path, name: str, runs: int) -> tuple[list[list[str]], list[
     if task.memory:
         engine, most = task.memory
         used = cold[engine]["peak"]
-        held.append([task.title, engine, f"at most {most:,.0f} MB", f"{used:,.0f} MB", "yes" if used <= most else "**no**"])
+        held.append(
+            [task.title, engine, f"at most {most:,.0f} MB", f"{used:,.0f} MB", "yes" if used <= most else "**no**"]
+        )
     return rows, held
 
 

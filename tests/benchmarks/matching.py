@@ -1,31 +1,27 @@
 """Matching at the scale of England: seconds and memory of each method, and how nearest neighbour grows.
 
-    python tests/benchmarks/matching.py --england FILE [--treated FILE]
+    nox -s benchmark -- matching --england FILE [--treated FILE]
 
 FILE is a table of all LSOAs (lsoa11, imd2010_*, population_2011, region), the list of treated LSOAs defaults to
-the placebo list of the tests. Medians of three, in one process; memory is the process's peak so far, so methods
+the placebo list of the tests. Medians of three after one that is not counted, in one process; memory is the process's peak so far, so methods
 run from the light to the heavy. Prints two tables; nothing is asserted.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
-import statistics
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from measure import ROOT, in_turn, peak, say
 
 from biglocal.estimators.balance import balance_table
 from biglocal.matching import method
 from biglocal.model import Match
 
-ROOT = Path(__file__).resolve().parents[2]
 COVARIATES = [
     "imd2010_score", "imd2010_income", "imd2010_employment", "imd2010_health", "imd2010_education",
     "imd2010_crime", "imd2010_barriers", "imd2010_environment", "population_2011",
@@ -53,22 +49,10 @@ FIFTH: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def timed(run: Callable[[], Any], times: int = 3) -> tuple[float, Any]:
-    seconds, result = [], None
-    for _ in range(times):
-        start = time.perf_counter()
-        result = run()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), result
-
-
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, the middle of three runs, and the result."""
+    took = in_turn({"": run}, 3)[""]
+    return took.seconds, took.result
 
 
 def line(frame: pd.DataFrame, label: str, name: str, options: dict[str, Any]) -> None:

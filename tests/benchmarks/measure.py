@@ -72,7 +72,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def machine(packages: Sequence[str]) -> str:
     """The machine and the versions, in two sentences."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     found = []
     for name in packages:

@@ -8,12 +8,11 @@ The volume is a real archive's months again and again, each under another month,
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
-import time
 import zipfile
 from pathlib import Path
+
+from measure import command, say
 
 FORCES = ("west-yorkshire", "force-b", "force-c", "force-d", "force-e", "force-f")
 MONTHS = [f"{y}-{m:02d}" for y in range(2011, 2023) for m in range(1, 13)]
@@ -50,20 +49,13 @@ def main() -> None:
     )
     parser.add_argument("--millions", type=float, nargs="+", default=[2, 5, 10])
     args = parser.parse_args()
-    sys.stdout.write("| rows | seconds | of processor | peak MB |\n| --- | --- | --- | --- |\n")
+    say("| rows | seconds | processor s | peak MB |\n| ---: | ---: | ---: | ---: | ---: |")
     for millions in args.millions:
         with tempfile.TemporaryDirectory() as folder:
             made = volume(args.data / "police_uk_west_yorkshire.zip", Path(folder) / "volume.zip", int(millions * 1e6))
-            words = [sys.executable, "-c", JOB, folder, str(args.data / "england_lsoa11.csv.gz")]
-            start = time.perf_counter()
-            _, status, used = os.wait4(os.spawnv(os.P_NOWAIT, sys.executable, words), 0)
-            seconds = time.perf_counter() - start
-            if status:
-                raise SystemExit("counting failed")
-            worked = used.ru_utime + used.ru_stime
-            line = f"| {made:,} | {seconds:.1f} | {worked:.1f} | {used.ru_maxrss / 1024:.0f} |\n"
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            words = ["-c", JOB, folder, str(args.data / "england_lsoa11.csv.gz")]
+            seconds, processor, peak = command(words)
+            say(f"| {made:,} | {seconds:.1f} | {processor:.1f} | {peak:,.0f} |")
 
 
 if __name__ == "__main__":

@@ -1,29 +1,20 @@
 """The main job, timed as a user meets it: program time of whole commands, each in a fresh process.
 
-nox -s benchmark            # prints the table; --data and --treated add the open tier
+nox -s benchmark -- spine   # prints the table; --data and --treated add the open tier
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from measure import ROOT, command, say, table
 
 
-def measure(words: list[str]) -> tuple[float, float]:
-    """Seconds and peak MB of one command."""
-    start = time.perf_counter()
-    pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-m", "biglocal", *words])
-    _, status, used = os.wait4(pid, 0)
-    if status:
-        raise SystemExit(f"biglocal {' '.join(words)} failed")
-    return time.perf_counter() - start, used.ru_maxrss / 1024
+def run(words: list[str]) -> tuple[float, float, float]:
+    return command(["-m", "biglocal", *words])
 
 
 def main() -> None:
@@ -33,27 +24,24 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         outputs = ["--outputs", folder]
-        lines = [("first run", *measure(["reproduce", *outputs]))]
-        lines.append(("second run, nothing changed", *measure(["reproduce", *outputs])))
+        lines = [("first run", *run(["reproduce", *outputs]))]
+        lines.append(("second run, nothing changed", *run(["reproduce", *outputs])))
         template = ROOT / "manuscript" / "exhibits" / "flow.md.j2"
         kept = template.read_bytes()
         try:
             template.write_bytes(kept + b"\nOne more sentence.\n")
-            lines.append(("after editing one template", *measure(["reproduce", *outputs])))
+            lines.append(("after editing one template", *run(["reproduce", *outputs])))
         finally:
             template.write_bytes(kept)
         shutil.rmtree(Path(folder) / "synthetic")
-        lines.append(("first run, two workers", *measure(["reproduce", "--jobs", "2", *outputs])))
-        lines.append(
-            ("full draws after quick: only the bootstrap", *measure(["reproduce", "--draws", "full", *outputs]))
-        )
+        lines.append(("first run, two workers", *run(["reproduce", "--jobs", "2", *outputs])))
+        lines.append(("full draws after quick: only the bootstrap", *run(["reproduce", "--draws", "full", *outputs])))
         if args.data:
             words = ["reproduce", "open", "--data", str(args.data), "--treated", str(args.treated), *outputs]
-            lines.append(("real data, placebo list", *measure(words)))
-    lines.append(("--help", *measure(["--help"])))
-    sys.stdout.write("| command | seconds | peak MB |\n| --- | --- | --- |\n")
-    for name, seconds, peak in lines:
-        sys.stdout.write(f"| {name} | {seconds:.1f} | {peak:,.0f} |\n")
+            lines.append(("real data, placebo list", *run(words)))
+    lines.append(("--help", *run(["--help"])))
+    rows = [[name, f"{seconds:.1f}", f"{processor:.1f}", f"{peak:,.0f}"] for name, seconds, processor, peak in lines]
+    say(table(["command", "seconds", "processor s", "peak MB"], rows))
 
 
 if __name__ == "__main__":

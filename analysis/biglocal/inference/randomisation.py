@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 Statistic = Literal["coefficient", "t"]
 HELD = 16_000_000  # cells of a chunk of draws
+CACHED = 250_000  # of these what is worked on at once: more would leave the processor's cache
 TIES = 1e-9  # relative: an assignment as far out as the real one, up to rounding, is as far out
 
 
@@ -348,7 +349,7 @@ def _terms(
     groups, m = cells.outcome.shape
     q = [np.empty(draws) for _ in range(3)]
     columns = np.ascontiguousarray(cells.sums.T)  # a column at a time stays in the processor's cache
-    size = max(1, HELD // max(groups, slots, m * m))
+    size = max(1, CACHED // max(groups, slots, m * m))
     for start in range(0, draws, size):
         some = slice(start, min(start + size, draws))
         n = some.stop - some.start
@@ -367,8 +368,8 @@ def _terms(
         e0 = grouped(columns[0].take(flat)) - r[some] @ cells.outcome.T - b0[some, None] * square
         e1 = grouped(columns[1].take(flat)) - r[some] @ cells.real.T - b1[some, None] * square
         scale = cells.factor / den[some] ** 2
-        for out, product in zip(q, (e0 * e0, e0 * e1, e1 * e1), strict=True):
-            out[some] = product.sum(axis=1) * scale
+        for out, (a, b) in zip(q, ((e0, e0), (e0, e1), (e1, e1)), strict=True):
+            out[some] = np.einsum("ij,ij->i", a, b) * scale
     return b0, b1, q[0], q[1], q[2]
 
 
