@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from biglocal.estimate import _counter
-from biglocal.model import Sample, Term
+from biglocal import results, run
+from biglocal.estimate import _counter, _grouped
+from biglocal.model import Fit, Sample, Term
 
 
 def people(levels: tuple[str, ...] = (), share: bool = True) -> Sample:
@@ -84,3 +86,24 @@ def test_row_order_changes_nothing() -> None:
     other = replace(sample, frame=sample.frame.sample(frac=1, random_state=1))
     term = Term("att", 1.0, level="men")
     assert _counter(sample, distinct=False)(term) == _counter(other, distinct=False)(term)
+
+
+def test_the_headline_effects_and_what_rests_on_them_are_released(tmp_path: Path, small_tier: Path) -> None:
+    """Two-way clustering counts years: its few degrees of freedom are no reason to withhold the estimate itself."""
+    only = ["effects/life_satisfaction", "effects/high_anxiety"]
+    run.reproduce("secure", data=small_tier, outputs=tmp_path, only=only)
+    rows = results.read(tmp_path / "secure" / "results.csv")
+    assert {r.inference for r in rows if r.part == "effects"} >= {"cluster", "twoway"}
+    assert all(r.status == "ok" for r in rows if r.part == "effects"), [r.reason for r in rows]
+
+
+def test_groups_that_an_estimator_made_itself_are_counted() -> None:
+    sample = people(share=False)
+    own = np.where(sample.frame["treated"] == 1, np.where(sample.frame["unit"] < 2, "low", "high"), "")
+    fit = Fit((), 0, 0, 0, 0, facts={"levels": own})
+    grouped = _grouped(sample, fit)
+    assert grouped.levels == ("high", "low")
+    treated = sample.frame[own == "low"]
+    want = min((treated["time"] >= 2015).sum(), (treated["time"] < 2015).sum())
+    assert _counter(grouped, distinct=False)(Term("att", 1.0, level="low")).n_least == want
+    assert _grouped(sample, replace(fit, facts={})) is sample

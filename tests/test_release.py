@@ -130,9 +130,16 @@ def test_a_largest_value() -> None:
 
 
 def test_one_number_by_four_ways_of_inference_goes_by_all() -> None:
-    ways = [effect(1000, inference=i, df=5.0 if i == "cr2" else None) for i in ("cluster", "cr2", "wild_bootstrap")]
+    three = ("cluster", "cr2", "wild_bootstrap")
+    ways = [effect(1000, inference=i, df=5.0 if i == "cluster" else None) for i in three]
     shown, _ = release.control(ways, STUDY)
     assert [r.status for r in shown] == ["suppressed"] * 3
+    # of a t test that counts years or an effective number of clusters, they say nothing of the persons left over
+    for way in ("cr2", "twoway"):
+        shown, _ = release.control(
+            [effect(1000, inference=i, df=5.0 if i == way else None) for i in (way, "cluster")], STUDY
+        )
+        assert [r.status for r in shown] == ["ok", "ok"]
 
 
 def test_money_made_of_an_estimate_that_is_not_shown() -> None:

@@ -147,7 +147,7 @@ def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) 
     outcome = study.outcomes.get(group[0].outcome)
     members = bool(group[0].respondents) and group[0].part != "members_truth"  # what is true is nobody's answer
     persons = members or (outcome is not None and outcome.table in PERSONS and not group[0].respondents)
-    count = _counter(sample, distinct=members) if persons else None
+    count = _counter(_grouped(sample, fit), distinct=members) if persons else None
     for analysis in group:
         infer = inference.infer(analysis.inference, policy.conf_level, draws, policy.power)
         try:
@@ -161,6 +161,14 @@ def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) 
             done = replace(done, terms=tuple(map(count, done.terms)))
         out.append((analysis, done))
     return out
+
+
+def _grouped(sample: Sample, fit: Fit) -> Sample:
+    """The sample with the groups of rows that an estimator made itself (facts `levels`, (n,) names, '' for none)."""
+    own = fit.facts.get("levels")
+    if own is None:
+        return sample
+    return replace(sample, frame=sample.frame.assign(level=own), levels=tuple(sorted({*own} - {""})))
 
 
 def _counter(sample: Sample, distinct: bool) -> Callable[[Term], Term]:

@@ -149,6 +149,12 @@ def _kind(row: Row) -> Kind:
     return "mean" if row.estimator in ("means", "truth", "participants") else "regression"
 
 
+def _residual(row: Row) -> float | None:
+    """Residual degrees of freedom, or fewer. Those of a t test that count years or an effective number of clusters
+    (two-way clustering, Satterthwaite) say nothing of how many persons the model left over."""
+    return None if row.inference in ("twoway", "cr2") else row.df
+
+
 def _sample(row: Row) -> str:
     return "/".join((row.outcome, row.subgroup, row.comparison, row.treatment, row.respondents, row.exposure))
 
@@ -197,7 +203,7 @@ def _cells(rows: Sequence[Row], study: Study) -> tuple[dict[str, Cell], list[Rel
         name, kind = _estimate(row), _kind(row)
         seen = cells.get(name)
         least = [n for n in (row.n_least, seen.persons if seen else None) if n is not None]
-        dfs = [x for x in (row.df, seen.df if seen else None) if x is not None]
+        dfs = [x for x in (_residual(row), seen.df if seen else None) if x is not None]
         cost = 10.0 if row.level or row.period is not None else 1000.0  # an effect over all is what the study is for
         cells[name] = Cell(name, kind, row.estimate or 0.0, min(least, default=None), min(dfs, default=None), cost=cost)
         counts = _counts(row)

@@ -121,6 +121,7 @@ def _stayed(
 ) -> list[Term]:
     """Differences of means, each a regression on having stayed, with one covariance of all for the joint test."""
     columns = {"one": np.ones(len(stayed)), "stayed": stayed.astype(float)}
+    everyone, fewer = len(stayed), min(n, len(stayed) - n)
     clusters = int(area.max()) + 1
     factor = correction(len(stayed), 2, clusters)
     terms, gaps, parts = [], [], []
@@ -132,12 +133,20 @@ def _stayed(
         parts.append(np.bincount(area, scores, minlength=clusters))
         gaps.append(float(found.beta[1]))
         error = float(np.sqrt(parts[-1] @ parts[-1] * factor))
-        terms.append(Term("stayed", gaps[-1], error, clusters - 1, t, name, n_treated=n, n_treated_clusters=g))
+        terms.append(
+            Term(
+                "stayed", gaps[-1], error, clusters - 1, t, name, n_treated=n, n_treated_clusters=g,
+                n_persons=everyone, n_least=fewer,
+            )
+        )  # fmt: skip
     if len(terms) > 1 and clusters > len(terms):
         half = np.column_stack(parts)
         vcov = np.asarray(half.T @ half * factor, dtype=np.float64)
         statistic = wald(np.array(gaps), vcov, np.eye(len(gaps)))
         terms.append(
-            Term("stayed_joint", float("nan"), df=clusters - 1, period=t, statistic=statistic, df_num=len(gaps))
-        )
+            Term(
+                "stayed_joint", float("nan"), df=clusters - 1, period=t, statistic=statistic, df_num=len(gaps),
+                n_persons=everyone, n_least=fewer,
+            )
+        )  # fmt: skip
     return terms

@@ -29,8 +29,9 @@ def estimate(sample: Sample, *, dose: str = "dose") -> Fit:
     level `lowest third`, `middle third`, `highest third` of the treated units' doses, and their `difference`.
 
     `dose` names a column of the sample, constant within treated units (name it among the covariates so that it
-    comes along; that of comparison units is not read). `facts` has the `mean` dose and the thirds' `cuts`. Thirds
-    are left out, and the caution says so, where ties leave one with fewer than two clusters.
+    comes along; that of comparison units is not read). `facts` has the `mean` dose, the thirds' `cuts`, and the third
+    of each treated row (`levels`). Thirds are left out, and the caution says so, where ties leave one with fewer than
+    two clusters.
 
     Raises `Inapplicable` as `twfe` does, and for a dose that is missing, varies within a unit, or is the same
     in all treated units.
@@ -54,6 +55,7 @@ def estimate(sample: Sample, *, dose: str = "dose") -> Fit:
     cuts = np.quantile(by_unit, [1 / 3, 2 / 3])
     third = np.searchsorted(cuts, own)
     inside = [treated & (third == i) for i in range(3)]
+    names = np.where(treated, np.array(THIRDS)[third], "")
     cautions = [sample.caution, STAGGERED if frame["first_treated"].nunique() > 1 else ""]
     if min(int(frame.loc[rows & (d == 1), "cluster"].nunique()) for rows in inside) >= 2:
         split = linear(frame, {n: d * rows for n, rows in zip(THIRDS, inside, strict=True)} | extra, fixed)
@@ -70,7 +72,7 @@ def estimate(sample: Sample, *, dose: str = "dose") -> Fit:
         **counts(frame),
         n_clusters=fit.n_clusters,
         caution=" ".join(filter(None, cautions)),
-        facts={"convention": CONVENTION, "mean": mean, "cuts": tuple(float(c) for c in cuts)},
+        facts={"convention": CONVENTION, "mean": mean, "cuts": tuple(float(c) for c in cuts), "levels": names},
     )
 
 
