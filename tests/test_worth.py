@@ -16,6 +16,8 @@ from biglocal.study import MONEY, PATH
 
 PLAN = study.load()
 FAKE = tuple(r for r in fake_rows.rows(PLAN) if r.part != MONEY)
+SOURCES = {a.id for a in study.sources(PLAN)}
+ANALYSES = {a.id: a for a in study.expand(PLAN)}
 ATT, SE = 0.02, 0.03
 
 
@@ -26,12 +28,11 @@ def given() -> list[Row]:
         if r.part == "effects" and r.outcome == "life_satisfaction" and r.inference == "cluster":
             r = replace(r, estimate=ATT, std_error=SE, df=144.0, conf_low=ATT - 0.06, conf_high=ATT + 0.06)
         out.append(r)
-    return [r for r in out if r.analysis in {a.id for a in study.sources(PLAN)}]
+    return [r for r in out if r.analysis in SOURCES]
 
 
 def made(name: str, before: list[Row] | None = None) -> tuple[Row, ...]:
-    plan = {a.id: a for a in study.expand(PLAN)}
-    return worth.rows(PLAN, "synthetic", plan[f"{MONEY}/{name}"], given() if before is None else before, "0")
+    return worth.rows(PLAN, "synthetic", ANALYSES[f"{MONEY}/{name}"], given() if before is None else before, "0")
 
 
 def one(name: str, term: str, **more: object) -> Row:

@@ -70,25 +70,23 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def machine(packages: Sequence[str]) -> str:
-    """The machine and the versions, in two sentences."""
+    """The machine, and the versions of Python and of `packages`."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
     )
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    found = []
+    found = [f"Python {platform.python_version()}"]
     for name in packages:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             found.append(f"{name} not installed")
-    return (
-        f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, {platform.system()}; load when it began and ended: "
-        f"{{}}.\nPython {platform.python_version()}, {', '.join(found)}.\n"
-    )
+    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, {platform.system()}; {', '.join(found)}."
 
 
 def load() -> str:
+    """How many processes wanted a core in the last minute, this one among them."""
     return f"{os.getloadavg()[0]:.1f}"
 
 

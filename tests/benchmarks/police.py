@@ -49,7 +49,7 @@ def main() -> None:
     )
     parser.add_argument("--millions", type=float, nargs="+", default=[2, 5, 10])
     args = parser.parse_args()
-    say("| rows | seconds | processor s | peak MB |\n| ---: | ---: | ---: | ---: | ---: |")
+    say("| rows | seconds | processor s | peak MB |\n| ---: | ---: | ---: | ---: |")
     for millions in args.millions:
         with tempfile.TemporaryDirectory() as folder:
             made = volume(args.data / "police_uk_west_yorkshire.zip", Path(folder) / "volume.zip", int(millions * 1e6))
