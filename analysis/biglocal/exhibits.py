@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from biglocal import cards, headers, markup, tabulate, typed, word
+from biglocal import cards, figures, headers, markup, tabulate, typed, word
 from biglocal.headers import Template
 from biglocal.model import Run, Study, StudyError
 from biglocal.prose import Press
@@ -98,13 +98,13 @@ def _write_block(press: Report, block: Block, out: Path) -> list[Path]:
             written.append(path.with_suffix(f".{ending}"))
         write_bytes(path.with_suffix(".docx"), word.table(block.table))
         written.append(path.with_suffix(".docx"))
-    for ending in ("csv", "svg", "png"):
+    for ending in ("csv", *reversed(figures.ENDINGS)):  # the SVG last: it vouches for the others
         path = out / "figures" / f"{name}.{ending}"
         if block.figure is None:
             path.unlink(missing_ok=True)  # of an earlier run that had the rows: it would now tell an untruth
             continue
-        data = {"csv": block.figure.csv.encode(), "svg": block.figure.drawing.svg, "png": block.figure.drawing.png}
-        write_bytes(path, data[ending])
+        data = block.figure.csv.encode() if ending == "csv" else getattr(block.figure.drawing, ending)
+        write_bytes(path, data)
         written.append(path)
     return written
 

@@ -1,8 +1,11 @@
-"""Drawings: rows of results in, SVG and PNG out. A figure is a function of `Canvas`, named in `FIGURES`.
+"""Drawings: rows of results in, SVG, PDF and PNG out. A figure is a function of `Canvas`, named in `FIGURES`.
 
-Colours are Okabe and Ito's blue and orange; marker shape, fill and line style differ too, so that a
-grey print reads the same. Every figure carries the run's banner. The font is matplotlib's own, by
-file, so that another machine's fonts change nothing.
+matplotlib draws the SVG once; Typst sets the other two from it, which costs a tenth of drawing them anew. Each mark
+that stands for a number says so (`Canvas.tell`): the number in words appears under the pointer.
+
+Colours are Okabe and Ito's blue and orange; marker shape, fill and line style differ too, so that a grey print reads
+the same. Every figure carries the run's banner. The font is matplotlib's own, by file, so that another machine's
+fonts change nothing.
 """
 
 from __future__ import annotations
@@ -12,13 +15,15 @@ import itertools
 import math
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
 
+from biglocal.markup import string
 from biglocal.results import digest
-from biglocal.wording import FORMATS, decimals, interval, label, level_unit, number, order, p_phrase
+from biglocal.wording import FORMATS, decimals, interval, label, level_unit, number, order, p_phrase, percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY, DARK = "#0072B2", "#D55E00", "#8c8c8c", "#222222"
 TREATED: dict[str, Any] = {"color": BLUE, "marker": "o", "linestyle": "-"}
 COMPARISON: dict[str, Any] = {"color": ORANGE, "marker": "s", "linestyle": "--", "markerfacecolor": "white"}
+ENDINGS = ("svg", "pdf", "png")
 WIDTH = 6.3  # inches: the width of the text on A4
 STYLE: dict[str, Any] = {
     "font.family": "Big Local Sans",
@@ -68,6 +74,31 @@ class Canvas:
     rows: tuple[Row, ...]
     study: Study
     treated: str
+    told: list[Spot] = field(default_factory=list, repr=False, compare=False)
+
+    def tell(self, ax: Axes, x: float, y: float, row: Row, *about: str, box: Box | None = None) -> None:
+        """Let the mark at x, y (in the axes' units) say its row's number, after what it is `about`.
+
+        `box`: the corners of a bar, where the mark is one.
+        """
+        self.say(ax, x, y, in_words(row, *about), box)
+
+    def say(self, ax: Axes, x: float, y: float, text: str, box: Box | None = None) -> None:
+        """As `tell`, in other words than those of a row."""
+        if math.isfinite(x) and math.isfinite(y):
+            self.told.append(Spot(ax, box or (x, y, x, y), text))
+
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where in a figure a number stands, and the number in words."""
+
+    ax: Axes
+    box: Box
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,44 +106,75 @@ class Drawing:
     """A figure as files."""
 
     svg: bytes
+    pdf: bytes
     png: bytes
 
 
-def draw(name: str, canvas: Canvas, banner: str, salt: str, before: Path | None = None) -> Drawing:
+def draw(name: str, canvas: Canvas, banner: str, salt: str, alt: str, before: Path | None = None) -> Drawing:
     """Draw figure `name` of `FIGURES`. The same canvas gives the same bytes; settings stay as they were.
 
-    `before` is the file, without its ending, that an earlier run may have left: where both its files say that they
-    were drawn from the same things, they are taken as they are. The caller vouches that nobody altered them.
+    `alt` is the PDF's alternative text. `before` is the file, without its ending, that an earlier run may have left:
+    where its SVG says that it was drawn from the same things, it is taken as it is, and what was made of it. The
+    caller vouches that nobody altered them.
     """
-    key = _key(name, canvas, banner, salt)
+    key = _key(name, canvas, banner, salt, alt)
     if before and (kept := _kept(before, key)):
         return kept
     with _style(salt):
         figure = FIGURES[name](canvas)
         if banner:
             figure.text(0.995, 0.004, banner, ha="right", va="bottom", fontsize=6.5, fontweight="bold", color="#7a1f00")
-        svg, png = io.BytesIO(), io.BytesIO()
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        figure.savefig(png, format="png", dpi=150, metadata={"Software": None, "Comment": key})
-    text = _own_names(svg.getvalue().decode(), salt).rstrip()
-    return Drawing(f"{text}\n<!-- {key} -->\n".encode(), png.getvalue())
+        out = io.BytesIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = _own_names(out.getvalue().decode(), salt).rstrip().removesuffix("</svg>")
+    svg = f"{text}{_spots(figure, canvas.told)}</svg>\n<!-- {key} -->\n".encode()
+    return Drawing(svg, *_typeset(svg, alt))
 
 
-def _key(name: str, canvas: Canvas, banner: str, salt: str) -> str:
-    """Digest of all that a drawing is made from: rows, study, words, this code and the library."""
+def _spots(figure: Figure, told: Sequence[Spot]) -> str:
+    """The marks that say their number, as shapes that cannot be seen."""
+    out = []
+    height = figure.get_figheight() * figure.dpi
+    for spot in told:
+        (x0, y0), (x1, y1) = spot.ax.transData.transform([spot.box[:2], spot.box[2:]])
+        left, right = (72 / figure.dpi * x for x in sorted((x0, x1)))
+        top, bottom = (72 / figure.dpi * (height - y) for y in sorted((y0, y1), reverse=True))
+        shape = (
+            f'circle cx="{left:.1f}" cy="{top:.1f}" r="5"'
+            if spot.box[:2] == spot.box[2:]
+            else f'rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" height="{bottom - top:.1f}"'
+        )
+        out.append(f"<{shape}><title>{escape(spot.text)}</title></{shape.split()[0]}>\n")
+    return f'<g class="told" fill="none" pointer-events="all">\n{"".join(out)}</g>\n' if out else ""
+
+
+def _typeset(svg: bytes, alt: str) -> tuple[bytes, bytes]:
+    """The SVG as a tagged PDF, without a date, and as a PNG."""
+    import typst
+
+    said = string(alt)
+    page = f'#set document(title: {said}, date: none)\n#set text(lang: "en", region: "gb")\n'
+    page += f'#set page(width: auto, height: auto, margin: 0pt)\n#image("figure.svg", alt: {said})'
+    files: Any = {"main.typ": page.encode(), "figure.svg": svg}  # folder in memory: typst's types do not know of it
+    fonts = typst.Fonts(include_system_fonts=False)
+    pdf = typst.compile(files, format="pdf", pdf_standards=["ua-1"], timestamp=0, font_paths=fonts)
+    return pdf, typst.compile(files, format="png", ppi=200, font_paths=fonts)
+
+
+def _key(name: str, canvas: Canvas, banner: str, salt: str, alt: str) -> str:
+    """Digest of all that a drawing is made from: rows, study, words, this code and the libraries."""
     here = Path(__file__)
     code = [(here.parent / f).read_bytes() for f in (here.name, "wording.py")]
-    words = (name, repr(canvas), banner, salt, version("matplotlib"))
+    words = (name, repr(canvas), banner, salt, alt, version("matplotlib"), version("typst"))
     return f"drawn from {digest(*words, *code)}"
 
 
 def _kept(before: Path, key: str) -> Drawing | None:
-    svg, png = before.with_suffix(".svg"), before.with_suffix(".png")
-    if not (svg.is_file() and png.is_file()):
+    paths = [before.with_suffix(f".{e}") for e in ENDINGS]
+    if not all(p.is_file() for p in paths):
         return None
-    drawing = Drawing(svg.read_bytes(), png.read_bytes())
-    same = drawing.svg.endswith(f"<!-- {key} -->\n".encode()) and key.encode() in drawing.png[:2000]
-    return drawing if same else None
+    drawing = Drawing(*(p.read_bytes() for p in paths))
+    return drawing if drawing.svg.endswith(f"<!-- {key} -->\n".encode()) else None
 
 
 def inline(svg: str, alt: str) -> str:
@@ -223,6 +285,8 @@ def flow(canvas: Canvas) -> Figure:
             if j == 0 and row.n_clusters:
                 text += f"\nin {number(row.n_clusters, 0)} areas"
             ax.text(x + width / 2, y, text, ha="center", va="center", fontsize=7.5, linespacing=1.25)
+            about = f"{label(canvas.study, 'term', row.term)}, {columns[j][2]}"
+            canvas.say(ax, x, y, f"{about}: {' '.join(text.split())}", box=(x, y - 0.19, x + width, y + 0.19))
             last = before[j]
             if i:
                 ax.annotate(
@@ -247,8 +311,10 @@ def love(canvas: Canvas) -> Figure:
     from matplotlib.figure import Figure
 
     of: dict[str, dict[str, float]] = {}
+    named: dict[tuple[str, str], Row] = {}
     for row in canvas.rows:
         of.setdefault(row.outcome, {})[row.term] = _value(row.estimate)
+        named[row.outcome, row.term] = row
     covariates = sorted(of, key=lambda c: (abs(of[c].get("smd_unmatched", 0.0)), order(canvas.study, "outcome", c)))
     height = 0.25 * len(covariates) + 1.05
     figure = Figure(figsize=(WIDTH, height))
@@ -260,6 +326,10 @@ def love(canvas: Canvas) -> Figure:
     for ax, stem in ((left, "smd"), (right, "variance_ratio")):
         for style, when, name in ((hollow, "unmatched", "before matching"), (full, "matched", "after matching")):
             ax.plot([of[c].get(f"{stem}_{when}", float("nan")) for c in covariates], at, label=name, **style)
+            for y, c in enumerate(covariates):
+                if (told := named.get((c, f"{stem}_{when}"))) and _known(told):
+                    what = "standardised mean difference" if stem == "smd" else "variance ratio"
+                    canvas.tell(ax, _value(told.estimate), y, told, label(canvas.study, "outcome", c), what, name)
         ax.grid(axis="y", color="#e6e6e6", linewidth=0.5)
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
@@ -304,6 +374,9 @@ def overlap(canvas: Canvas) -> Figure:
         ax.stairs(
             [100 * _value(r.estimate) for r in bins], edges, label=name, color=colour, linestyle=line, linewidth=1.3
         )
+        for r, (a, b) in zip(bins, itertools.pairwise(edges), strict=True):
+            share = 100 * _value(r.estimate)
+            canvas.say(ax, (a + b) / 2, share, f"{name}, logit {interval(a, b, 2)}: {number(share, 1)}%")
     ax.set(xlabel="Propensity score (logit)", ylabel="Share of the group, %")
     ax.set_ylim(bottom=0)
     figure.legend(loc="upper center", ncols=3, borderaxespad=0.3)
@@ -328,6 +401,9 @@ def p_values(canvas: Canvas) -> Figure:
         color=BLUE,
         edgecolor="white",
     )
+    for share, (a, b) in zip(shares, itertools.pairwise(edges), strict=True):
+        text = f"p from {interval(a, b, 2)}: {number(share, 1)}% of lists"
+        canvas.say(ax, a, 0, text, box=(a, 0, b, share))
     ax.axhline(100 / len(bins), color=DARK, linewidth=0.9, linestyle="--")
     ax.text(0.995, 100 / len(bins), "no effect, right test", ha="right", va="bottom", fontsize=7, color=DARK)
     ax.set(xlabel="p-value", ylabel="Share of placebo lists, %", xlim=(0, 1))
@@ -347,6 +423,8 @@ def trends(canvas: Canvas) -> Figure:
                 [(r.period or 0) + shift for r in rows], [_value(r.estimate) for r in rows], yerr=_errors(rows),
                 label=name, elinewidth=0.7, capsize=0, linewidth=1.0, **dict(style.items()),
             )  # fmt: skip
+            for r in rows:
+                canvas.tell(ax, (r.period or 0) + shift, _value(r.estimate), r, outcome.label, str(r.period), name)
         _timeline(ax, outcome, [r.period or 0 for r in mine], _start(canvas.study, mine))
         ax.set_ylabel(level_unit(outcome.unit))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=2, borderaxespad=0.3)
@@ -371,6 +449,9 @@ def event_study(canvas: Canvas) -> Figure:
             [r.period or 0 for r in base], [_value(r.estimate) for r in base],
             color=DARK, marker="s", markerfacecolor="white", linestyle="none",
         )  # fmt: skip
+        for r in rows:
+            when = "base year" if r in base else f"{number(r.period or 0, 0)} years since start"
+            canvas.tell(ax, r.period or 0, _value(r.estimate), r, outcome.label, when)
         leads = [r.p_value for r in mine if r.term == "leads" and r.p_value is not None]
         test = f"years before: {p_phrase(leads[0])}" if leads else "years before: not tested"
         ax.set_title(outcome.label, pad=11)
@@ -421,6 +502,7 @@ def forest(canvas: Canvas) -> Figure:
         ax.locator_params(axis="x", nbins=5, symmetric=True)
         ax.set_xlabel(f"{unit}; {better} is better", labelpad=1.5)
         for y, row in zip(at, mine, strict=True):
+            canvas.tell(ax, _value(row.estimate), y, row, canvas.study.outcomes[row.outcome].label)
             ax.text(1.02, y, _said(row), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
         top -= tall + gap
     return figure
@@ -472,6 +554,8 @@ def subgroup_forest(canvas: Canvas) -> Figure:
             ax.errorbar(
                 [_value(row.estimate)], [y], xerr=_errors([row]), color=BLUE, marker="o", linestyle="none", markersize=4
             )
+            when = "" if period is None else str(period)
+            canvas.tell(ax, _value(row.estimate), y, row, outcome.label, label(study, "subgroup", name), level, when)
             behind = row.n_treated_clusters if row.n_treated_clusters is not None else row.n_treated
             if behind is not None:
                 ax.text(
@@ -508,6 +592,8 @@ def trajectories(canvas: Canvas) -> Figure:
                 at, [_value(r.estimate) for r in rows], yerr=_errors(rows), label=level, capsize=0,
                 **styles[i % len(styles)],
             )  # fmt: skip
+            for x, r in zip(at, rows, strict=True):
+                canvas.tell(ax, x, _value(r.estimate), r, level or "All", str(r.period))
         ax.set_xticks(waves)
         ax.set_title("All" if group == "all" else label(canvas.study, "subgroup", group))
         if len(levels) > 1:
@@ -540,6 +626,7 @@ def participation(canvas: Canvas) -> Figure:
             y = -i - 0.2 * j
             ax.barh(y, count, height=0.17, label=name if i == 0 else None, linewidth=0.8, **style)
             ax.text(count, y, f" {number(count, 0)}", va="center", fontsize=6.8)
+            canvas.say(ax, 0, y, f"{wave}, {name}: {number(count, 0)}", box=(0, y - 0.085, count, y + 0.085))
     ax.set_yticks([-i - 0.3 for i in range(len(waves))])
     ax.set_yticklabels([str(w) for w in waves])
     ax.tick_params(axis="y", length=0)
@@ -586,6 +673,9 @@ def design_forest(canvas: Canvas) -> Figure:
                 )
                 errors = _errors([of[key]])
                 ax.errorbar([_value(of[key].estimate)], [y], xerr=errors, linestyle="none", markersize=4, **style)
+                about = [label(study, d, v) for d, v in zip(varying, key, strict=True)]
+                when = "" if period is None else str(period)
+                canvas.tell(ax, _value(of[key].estimate), y, of[key], outcome.label, *about, when)
         ax.set_title(outcome.label if period is None else f"{outcome.label}, {period}")
         ax.set_xlabel(f"{outcome.unit};\n{outcome.better} is better")
         ax.tick_params(axis="y", length=0)
@@ -634,6 +724,10 @@ def simulation(canvas: Canvas) -> Figure:
         ax.errorbar(values, [a for _, a in seen], xerr=errors, **style)
         ax.tick_params(axis="y", length=0)
         for r, a in there:
+            low, value, high = (100 * _value(v) for v in (r.conf_low, r.estimate, r.conf_high))
+            ends = f"{number(value, 1)}% ({percent(study.policy.conf_level)} interval {interval(low, high, 1)})"
+            text = f"{_method(study, r.estimator, r.inference)}, {label(study, 'term', r.term).lower()}: {ends}"
+            canvas.say(ax, value if (r, a) in seen else least + 0.3, a, text.replace("\n", " "))
             if (r, a) not in seen:
                 ax.plot([least + 0.3], [a], color=ORANGE, marker="<", markersize=4)
                 ax.text(least + 1, a, f"{number(100 * _value(r.estimate), 1)}%", va="center", fontsize=6, color=ORANGE)
@@ -672,6 +766,7 @@ def scenarios(canvas: Canvas) -> Figure:
             {"color": BLUE, "marker": "o"} if i == 0 else {"color": DARK, "marker": "s", "markerfacecolor": "white"}
         )
         ax.errorbar([_value(row.estimate)], [-i], xerr=_errors([row]), linestyle="none", markersize=4.5, **style)
+        canvas.tell(ax, _value(row.estimate), -i, row, label(canvas.study, "level", row.level))
         ax.text(1.02, -i, _said(row), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
     ax.set_yticks([-i for i in range(len(rows))])
     ax.set_yticklabels([label(canvas.study, "level", r.level) for r in rows], fontsize=7.5)
@@ -718,6 +813,9 @@ def tornado(canvas: Canvas) -> Figure:
             other = at(name, f"net_benefit_{'low' if end == 'high' else 'high'}")
             right = value > main or (value == main and other <= main)
             text = FORMATS["given"](_value(given.estimate), given)
+            about = f"{label(study, 'level', name)} at {text}"
+            bar_row = of[name][f"net_benefit_{end}"]
+            canvas.tell(ax, main, -i, bar_row, about, box=(main, -i - 0.28, value, -i + 0.28))
             ax.text(
                 value + (0.02 if right else -0.02) * reach, -i, text,
                 ha="left" if right else "right", va="center", fontsize=6.5,
@@ -756,6 +854,8 @@ def two_way(canvas: Canvas) -> Figure:
         ax.add_patch(Rectangle(corner, 1, 1, facecolor=shade, edgecolor="white", linewidth=0.6))
         if x < 0:
             ax.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="///", edgecolor="#00000026", linewidth=0))
+        about = f"effect {number(float(effect), 3)} points, value {number(value, 0)} GBP"
+        canvas.say(ax, *corner, f"{about}: {number(x, 0)} GBP million", box=(*corner, corner[0] + 1, corner[1] + 1))
         ax.text(corner[0] + 0.5, corner[1] + 0.5, number(x, 0), ha="center", va="center", fontsize=6.8)
     ax.set(xlim=(0, len(values)), ylim=(0, len(effects)))
     ax.set_xticks([i + 0.5 for i in range(len(values))], [number(v, 0) for v in values])
@@ -774,6 +874,9 @@ def acceptability(canvas: Canvas) -> Figure:
     ax = figure.subplots()
     figure.subplots_adjust(left=0.085, right=0.975, top=0.93, bottom=0.19)
     ax.plot([r.period or 0 for r in rows], [100 * _value(r.estimate) for r in rows], color=BLUE)
+    for r in rows:
+        share = 100 * _value(r.estimate)
+        canvas.say(ax, r.period or 0, share, f"{number(r.period or 0, 0)} GBP: {number(share, 1)}%")
     ax.axhline(50, color=GREY, linewidth=0.7)
     money = canvas.study.cost_benefit
     value = money.inputs["value"] if money else None
@@ -906,6 +1009,18 @@ def _timeline(ax: Axes, outcome: Outcome, years: Sequence[int], start: float | N
         ax.set_xlim(first - 0.5, last + 0.5)
         ax.set_xticks(range(first + first % 2, last + 1, 2))
     ax.set_title(outcome.label)
+
+
+def in_words(row: Row, *about: str) -> str:
+    """A number as a figure says it under the pointer: what it is about, the estimate, its unit and interval."""
+    places = decimals(row.unit)
+    unit = level_unit(row.unit) if row.term in ("treated", "control") else row.unit
+    text = f"{number(_value(row.estimate), places)} {unit}".strip()
+    if row.conf_low is not None and row.conf_high is not None and row.conf_level is not None:
+        text += f" ({percent(row.conf_level)} interval {interval(row.conf_low, row.conf_high, places)})"
+    if row.p_value is not None:
+        text += f"; {p_phrase(row.p_value)}"
+    return f"{', '.join(filter(None, about))}: {text}"
 
 
 def _said(row: Row) -> str:

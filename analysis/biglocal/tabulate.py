@@ -618,12 +618,12 @@ def _figure(press: Press, template: Template) -> Figure | None:
     notes += [("", f"Not shown: {', '.join(dict.fromkeys(names))}. {why}") for why, names in gone.items()]
     words = press.facts.get("words", {})
     canvas = figures.Canvas(shown, press.study, words.get(kind(press.run), "treated areas"))
-    drawing = figures.draw(
-        header.figure, canvas, banner(press.run), template.id, press.before and press.before / template.id
-    )
     alt = press.line(header.alt, template.file)
     if banner(press.run):
         alt = f"{banner(press.run)}. {alt}"
+    drawing = figures.draw(
+        header.figure, canvas, banner(press.run), template.id, alt, press.before and press.before / template.id
+    )
     return Figure(
         template.id, _caption(press, template, "figure"), alt, tuple(notes), drawing, _figure_csv(rows)
     )  # fmt: skip

@@ -29,6 +29,32 @@
     if (event.target === dialog) dialog.close(); // the ground behind the card
   });
 
+  // A figure says its values under the pointer, at a touch, and to the arrow keys.
+  for (const figure of document.querySelectorAll("main figure")) {
+    const box = figure.querySelector(".box");
+    const spots = [...figure.querySelectorAll(".told > *")];
+    let at = -1;
+    const read = (spot) => {
+      for (const s of spots) s.classList.toggle("at", s === spot);
+      figure.querySelector("output").textContent = spot.querySelector("title").textContent;
+      at = spots.indexOf(spot);
+    };
+    const pointed = (event) => {
+      const spot = event.target.closest(".told > *");
+      if (spot) read(spot);
+    };
+    box.addEventListener("pointerover", pointed);
+    box.addEventListener("click", pointed);
+    box.addEventListener("keydown", (event) => {
+      const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: spots.length - 1 }[event.key];
+      if (to === undefined || !spots.length) return;
+      event.preventDefault();
+      read(spots[Math.min(Math.max(to, 0), spots.length - 1)]);
+      const [spot, view] = [spots[at].getBoundingClientRect(), box.getBoundingClientRect()];
+      box.scrollLeft += (spot.left + spot.right - view.left - view.right) / 2;
+    });
+  }
+
   // Numbers are typeset with a true minus sign and thousands separators; what is no number goes last.
   const value = (cell) => {
     const text = cell.textContent.replace(/[,\s\u00a0]/g, "").replace(/\u2212/g, "-").replace(/^[<>]/, "");
