@@ -9,15 +9,17 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import pytest
 
 import fake_rows
-from biglocal import exhibits, markup, study, typed, wording
+from biglocal import exhibits, figures, markup, study, typed, wording
 from biglocal.data import sources
 from biglocal.model import Run, Study, StudyError
 from biglocal.study import MANUSCRIPT
@@ -36,6 +38,13 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     exhibits.render(ROWS, PLAN, fake_rows.RUN, folder)
     return folder
+
+
+@pytest.fixture
+def undrawn(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of words: every figure is one that is there already."""
+    drawing = figures.Drawing(*((out / "figures" / f"flow.{e}").read_bytes() for e in figures.ENDINGS))
+    monkeypatch.setattr(figures, "draw", lambda *_: drawing)
 
 
 @pytest.fixture
@@ -91,8 +100,8 @@ def test_which_exhibits_need_a_source() -> None:
 def test_every_exhibit_in_every_format(out: Path) -> None:
     made = files(out)
     for name in PLAN.exhibits:
-        tables = [f"tables/{name}.{e}" for e in ("csv", "md", "tex", "html")]
-        drawings = [f"figures/{name}.{e}" for e in ("svg", "png", "csv")]
+        tables = [f"tables/{name}.{e}" for e in ("csv", "md", "tex", "html", "docx")]
+        drawings = [f"figures/{name}.{e}" for e in ("svg", "pdf", "png", "csv")]
         assert all(f in made for f in tables) or all(f in made for f in drawings), name
     assert {"report.html", "report.pdf", "numbers.json"} <= set(made)
 
@@ -107,9 +116,9 @@ def test_the_same_bytes_in_another_process(out: Path, tmp_path: Path) -> None:
     code = (
         "import sys, fake_rows; from pathlib import Path; from biglocal import exhibits, study; plan = study.load(); "
     )
-    code += "rows = fake_rows.rows(plan)[::-1]; "  # order of analyses is no matter, order of terms within one is
-    code += "order = dict.fromkeys(x.analysis for x in rows); "
-    code += "rows = tuple(r for a in order for r in fake_rows.rows(plan) if r.analysis == a); "
+    code += "rows, of = fake_rows.rows(plan), {}; "
+    code += "[of.setdefault(r.analysis, []).append(r) for r in rows]; "
+    code += "rows = tuple(r for a in reversed(of) for r in of[a]); "  # order of terms within an analysis does matter
     code += "exhibits.render(rows, plan, fake_rows.RUN, Path(sys.argv[1]))"
     paths = os.pathsep.join((str(Path(exhibits.__file__).parents[1]), str(Path(__file__).parent)))
     env = os.environ | {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONPATH": paths}
@@ -121,7 +130,12 @@ def test_banner_on_every_page_figure_and_table(out: Path) -> None:
     words = wording.BANNERS["SYNTHETIC"]
     assert words in Text((out / "report.html").read_text(encoding="utf-8")).__str__()
     for path in (out / "tables").iterdir():
-        assert ("SYNTHETIC" if path.suffix == ".csv" else words) in path.read_text(encoding="utf-8"), path.name
+        if path.suffix == ".docx":
+            with zipfile.ZipFile(path) as parts:
+                text = parts.read("word/document.xml").decode()
+        else:
+            text = path.read_text(encoding="utf-8")
+        assert ("SYNTHETIC" if path.suffix == ".csv" else words) in text, path.name
     if not shutil.which("pdftotext"):
         pytest.skip("needs pdftotext to read the PDF")
     pages = subprocess.run(["pdftotext", "-layout", str(out / "report.pdf"), "-"], capture_output=True, check=True)
@@ -143,6 +157,7 @@ FORBIDDEN = re.compile(
 )
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("run", [fake_rows.RUN, PLACEBO], ids=["synthetic", "placebo"])
 def test_made_data_claim_nothing(tmp_path: Path, run: Run) -> None:
     text = str(Text(report(tmp_path, run=run)))
@@ -152,6 +167,7 @@ def test_made_data_claim_nothing(tmp_path: Path, run: Run) -> None:
     assert ("Known effect" in text) == (run.banner == "SYNTHETIC")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_real_data_have_a_verdict_and_no_banner(tmp_path: Path) -> None:
     text = str(Text(report(tmp_path, run=REAL)))
     assert "says nothing about" not in text
@@ -161,6 +177,7 @@ def test_real_data_have_a_verdict_and_no_banner(tmp_path: Path) -> None:
     assert verdicts - {""}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_verdict_on_balance_is_true_to_the_numbers(tmp_path: Path) -> None:
     text = str(Text(report(tmp_path / "a")))
     assert "After matching the threshold is met for every one of the" in text
@@ -213,6 +230,7 @@ def test_a_cell_never_chooses_between_rows(manuscript: Path) -> None:
         exhibits.render(ROWS, PLAN, fake_rows.RUN, manuscript.parent / "out", manuscript, only=["programme"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_exhibit_is_one_file_and_its_name(manuscript: Path, tmp_path: Path) -> None:
     readme = (MANUSCRIPT / "README.md").read_text(encoding="utf-8")
     example = re.search(r"```\n(.*?)```", readme, re.DOTALL)
@@ -226,6 +244,7 @@ def test_an_exhibit_is_one_file_and_its_name(manuscript: Path, tmp_path: Path) -
     assert "Effects on crime" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_missing_says_how_to_get_it(tmp_path: Path) -> None:
     lacking = replace(fake_rows.RUN, lacks={"survey": "apply to the data owner"})
     why = "No survey in this tier: 100% of it is *elsewhere* & <closed>."
@@ -246,6 +265,7 @@ def test_what_is_missing_says_how_to_get_it(tmp_path: Path) -> None:
     assert "n/a (a)" in table
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_at_all_still_makes_a_report(tmp_path: Path) -> None:
     text = str(Text(report(tmp_path, rows=())))
     assert "No effect could be estimated" in text
@@ -267,6 +287,41 @@ def test_special_characters_are_literal_in_every_format(out: Path, tmp_path: Pat
     assert "<em>" not in rendered
     assert "&lt;i&gt;" in rendered
     assert markup.typst(nasty).startswith('#"a\\\\b {c}')
+
+
+def test_marks_of_figures_say_their_numbers(out: Path) -> None:
+    for path in sorted((out / "figures").glob("*.svg")):
+        root = ElementTree.fromstring(path.read_bytes())
+        width, height = (float(v) for v in root.attrib["viewBox"].split()[2:])
+        (group,) = root.findall("{*}g[@class='told']")
+        assert len(group), path.name
+        for spot in group:
+            title = spot.find("{*}title")
+            assert title is not None and title.text and re.search(r"\d", title.text), path.name
+            x, y = (float(spot.get(k) or spot.get(f"c{k}") or "nan") for k in "xy")
+            assert 0 <= x <= width and 0 <= y <= height, (path.name, title.text)
+    said = (out / "figures" / "main_effects.svg").read_text(encoding="utf-8")
+    for row in ROWS:
+        if row.part == "effects" and row.inference == "cluster" and row.term == "att":
+            label = wording.label(PLAN, "outcome", row.outcome)
+            assert f"<title>{label}: {wording.number(row.estimate or 0.0, wording.decimals(row.unit))}" in said
+
+
+def test_marks_stand_where_the_numbers_are(out: Path) -> None:
+    """Left to right, the marks of the forest lie in the order of their estimates, within an axis."""
+    root = ElementTree.fromstring((out / "figures" / "main_effects.svg").read_bytes())
+    at = {
+        spot.findtext("{*}title", "").split(":")[0]: float(spot.get("cx") or "nan")
+        for spot in root.iterfind(".//{*}circle")
+    }
+    for family in {o.unit for o in PLAN.outcomes.values()}:
+        rows = [
+            r for r in ROWS
+            if (r.part, r.inference, r.term) == ("effects", "cluster", "att") and r.unit == family
+        ]  # fmt: skip
+        ranked = sorted(rows, key=lambda r: r.estimate or 0.0)
+        places = [at[wording.label(PLAN, "outcome", r.outcome)] for r in ranked]
+        assert places == sorted(places)
 
 
 def test_svg_names_are_each_figure_s_own(out: Path) -> None:

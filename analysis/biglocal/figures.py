@@ -918,7 +918,11 @@ def sensitivity(canvas: Canvas) -> Figure:
             for x, r in zip(at, rows, strict=True):
                 low, high = r.conf_low, r.conf_high
                 if low is not None and high is not None:
+                    ends = interval(low, high, decimals(r.unit))
+                    canvas.say(ax, x, (low + high) / 2, f"{outcome.label}, {r.level}: interval {ends} {r.unit}")
                     ax.plot([x, x], [low, high], color=colour, marker=marker, markersize=3, linewidth=1.4)
+            for r in plain:
+                canvas.tell(ax, -gap, _value(r.estimate), r, outcome.label, "parallel trends")
             ax.axvline(-gap / 2, color="#d9d9d9", linewidth=0.8)
             ax.set_xticks([-gap, *at])
             ax.set_xticklabels(["par.", *(r.level for r in rows)], fontsize=6.2)
@@ -954,6 +958,10 @@ def power_curve(canvas: Canvas) -> Figure:
             [r.n_treated_clusters or 0 for r in here], [_value(r.estimate) for r in here], color=BLUE, marker="o",
             markersize=5, linestyle="none", label="this design",
         )  # fmt: skip
+        for r in (*line, *here):
+            areas = r.n_treated_clusters if r in here else r.period
+            about = f"{number(areas or 0, 0)} areas, detectable"
+            canvas.tell(ax, areas or 0, _value(r.estimate), r, outcome.label, about)
         for r in mine:
             if r.term == "reference_effect":
                 ax.axhline(_value(r.estimate), color=ORANGE, linestyle="--", linewidth=1.1, label="published effect")
@@ -995,6 +1003,9 @@ def decomposition(canvas: Canvas) -> Figure:
                 [weight[r.level] for r in pairs], [_value(r.estimate) for r in pairs], color=colour, marker=marker,
                 linestyle="none", markersize=4.5, label=name, markerfacecolor="none" if marker != "o" else colour,
             )  # fmt: skip
+            for r in pairs:
+                share = f"weight {number(weight[r.level], 3)}"
+                canvas.tell(ax, weight[r.level], _value(r.estimate), r, outcome.label, r.level, share)
         ax.set_title(outcome.label)
         ax.set(xlabel="Weight in the coefficient, share", ylabel=outcome.unit, xlim=(-0.02, None))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=3, borderaxespad=0.3)

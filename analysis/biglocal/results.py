@@ -210,13 +210,11 @@ def select(rows: Sequence[Row], **wanted: object) -> tuple[Row, ...]:
         if column not in COLUMNS:
             raise KeyError(f"no column '{column}' in results; there are {', '.join(COLUMNS)}")
 
-    def fits(row: Row) -> bool:
-        return all(
-            getattr(row, c) in w if isinstance(w, list | tuple | set | frozenset) else getattr(row, c) == w
-            for c, w in wanted.items()
-        )
-
-    return tuple(row for row in rows if fits(row))
+    found: Sequence[Row] = rows
+    for column, w in wanted.items():
+        values = w if isinstance(w, list | tuple | set | frozenset) else (w,)
+        found = [row for row in found if getattr(row, column) in values]
+    return tuple(found)
 
 
 def write_text(path: Path, text: str) -> None:
