@@ -397,6 +397,7 @@ def _drawn(out: Path, row: Row) -> bool:
     return any(row.analysis in p.read_text(encoding="utf-8") for p in (out / "figures").glob("*.csv"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_breakdown_in_words_is_true_to_the_numbers(tmp_path: Path) -> None:
     assert "For no outcome is the average still told apart from nought" in str(Text(report(tmp_path / "a")))
 
@@ -408,6 +409,7 @@ def test_breakdown_in_words_is_true_to_the_numbers(tmp_path: Path) -> None:
     assert "would leave told apart from nought: Burglary (up to 1.37 times it)." in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_placebo_effects_in_words_are_counted(tmp_path: Path) -> None:
     tests = [r for r in ROWS if r.part in ("placebo_dates", "placebo_outcomes")]
 

@@ -918,8 +918,8 @@ def sensitivity(canvas: Canvas) -> Figure:
             for x, r in zip(at, rows, strict=True):
                 low, high = r.conf_low, r.conf_high
                 if low is not None and high is not None:
-                    ends = interval(low, high, decimals(r.unit))
-                    canvas.say(ax, x, (low + high) / 2, f"{outcome.label}, {r.level}: interval {ends} {r.unit}")
+                    text = interval(low, high, decimals(r.unit))
+                    canvas.say(ax, x, (low + high) / 2, f"{outcome.label}, {r.level}: interval {text} {r.unit}")
                     ax.plot([x, x], [low, high], color=colour, marker=marker, markersize=3, linewidth=1.4)
             for r in plain:
                 canvas.tell(ax, -gap, _value(r.estimate), r, outcome.label, "parallel trends")
