@@ -206,7 +206,11 @@ def check(data: Annotated[Path, typer.Option(help="Folder with the tables of the
         typer.echo(line)
     for line in wrong:
         typer.echo(f"FAULT {line}")
-    typer.echo(f"{len(wrong)} faults" if wrong else "no fault: `biglocal reproduce secure` can read these tables")
+    typer.echo(
+        f"{len(wrong)} fault{'s' if len(wrong) > 1 else ''}"
+        if wrong
+        else "no fault: `biglocal reproduce secure` can read these tables"
+    )
     if wrong:
         raise typer.Exit(1)
 

@@ -15,7 +15,7 @@ import pytest
 from biglocal.__main__ import main
 from biglocal.data import convert, secure
 from biglocal.data.load import load
-from biglocal.data.tables import TABLES, faults
+from biglocal.data.tables import TABLES, faults, several
 from biglocal.model import DataError
 
 SHAPE = convert.read_mapping()
@@ -44,7 +44,7 @@ def test_a_labs_files_become_the_tables_they_were_made_from(people: dict[str, pd
     convert.write_lab(tmp_path / "lab", people, SHAPE)
     assert {p.suffix for p in (tmp_path / "lab").iterdir()} == {".csv", ".tab", ".parquet"}
     said = convert.convert(tmp_path / "lab", tmp_path / "tables", SHAPE)
-    assert "aps_2011.csv: " in said[0] and all("rows kept" in line for line in said[:10])
+    assert "aps_2011.csv: " in said[0] and all("rows, fewer than 10 left out" in line for line in said[:10])
     tier = load("secure", data=tmp_path / "tables")
     back = tier.table("survey").sort_values("person_id", ignore_index=True)
     same(back, people["survey"].sort_values("person_id", ignore_index=True))
@@ -122,8 +122,8 @@ def test_every_fault_is_said_at_once_and_nothing_is_written(people: dict[str, pd
         "nothing was written",
         "aps.csv: column ANXIOUS (for survey.anxiety): not in the file",
         "aps.csv: column LLORD (for survey.tenure): not in the file",
-        "aps.csv: column SEX (for survey.sex): 39 of 302 rows have a code that the mapping does not have "
-        "(codes seen in 10 rows or more: 3 in 39)",
+        "aps.csv: column SEX (for survey.sex): 40 of 300 rows have a code that the mapping does not have "
+        "(codes seen in 10 rows or more: 3 in 40)",
         "column ILODEFR",
     ):
         assert part in message, message
@@ -242,15 +242,15 @@ def test_check_says_everything_at_once_and_no_value(
     code, said = command(capsys, monkeypatch, "check", "--data", folder)
     assert code == 1
     for part in (
-        "survey.csv: column age: above the most, 110 (years): 1 of",
-        "survey.csv: column sex: one of female, male expected: 1 of",
-        "survey.csv: column anxiety: text where a number belongs: 1 of",
-        "survey.csv: column weight: below the least, 0 (no unit): 1 of",
+        "survey.csv: column age: above the most, 110 (years): fewer than 10 of",
+        "survey.csv: column sex: one of female, male expected: fewer than 10 of",
+        "survey.csv: column anxiety: text where a number belongs: fewer than 10 of",
+        "survey.csv: column weight: below the least, 0 (no unit): fewer than 10 of",
         "survey.csv: column year: ",
-        "survey.csv: column qualification: one of none, below_degree, degree expected: 58 of",
-        "codes seen in 10 rows or more: 9 in 58",
-        "survey.csv: column person_id: key (person_id) stands twice: 1 of",
-        "table survey, column lsoa11: 1 rows have a value that is not in column lsoa11 of table areas",
+        "survey.csv: column qualification: one of none, below_degree, degree expected: 60 of",
+        "codes seen in 10 rows or more: 9 in 60",
+        "survey.csv: column person_id: key (person_id) stands twice: fewer than 10 of",
+        "table survey, column lsoa11: a value that is not in column lsoa11 of table areas: fewer than 10 of",
         "programme.csv: column announced: date as YYYY-MM-DD expected: ",
         "programme.csv: column wave: above the most, 3",
         "table areas, column area_id:",
@@ -342,3 +342,12 @@ def test_an_unforeseen_error_says_where_and_not_what(
     monkeypatch.setattr("biglocal.data.secure._candidates", fails)
     code, said = command(capsys, monkeypatch, *words)
     assert code == 2 and "ValueError at " in said and "withheld" in said and "Zanzibar" not in said
+
+
+def test_few_persons_are_not_counted_in_a_message_and_areas_are() -> None:
+    assert [several(n, "survey") for n in (0, 1, 9, 10, 12, 1234)] == [
+        "0", "fewer than 10", "fewer than 10", "10", "10", "1,235"
+    ]  # fmt: skip
+    assert several(3, "programme") == "3"
+    # of all but three, the three cannot be worked out
+    assert several(299, "residents") == several(302, "residents") == "300"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biglocal.data.tables import OFTEN, TABLES, faults
+from biglocal.data.tables import OFTEN, TABLES, faults, several
 from biglocal.model import DataError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def convert(data: Path, out: Path, mapping: dict[str, TableMap]) -> list[str]:
                 done.append(f"{table}, column {name}: {said}")
         made[table], found_here = faults(table, frame)
         wrong += [f"table {table}{', ' if f.column else ' '}{f.quiet}" for f in found_here]
-        done.append(f"{table}: {len(frame):,} rows")
+        done.append(f"{table}: {several(len(frame), table)} rows")
         if (out / f"{table}.csv").exists():
             wrong.append(f"{table}.csv is in {out.name} already. Take it out: the table would stand there twice.")
     if wrong:
@@ -210,7 +210,7 @@ def _file(path: Path, table: str, how: TableMap) -> tuple[pd.DataFrame, list[str
     raw = raw[rows].reset_index(drop=True)
     columns: dict[str, Any] = {}
     for name, column in how.columns.items():
-        columns[name], found = _column(raw, column, f"{path.name}: column {{}} (for {table}.{name})")
+        columns[name], found = _column(table, raw, column, f"{path.name}: column {{}} (for {table}.{name})")
         wrong += found
     frame = pd.DataFrame(columns, index=raw.index)
     if wrong:
@@ -225,7 +225,8 @@ def _file(path: Path, table: str, how: TableMap) -> tuple[pd.DataFrame, list[str
             kept &= _texts(frame[name]).isin(rule).to_numpy()
     if how.england:
         kept &= ~frame[how.england].astype(str).str.startswith(ELSEWHERE).to_numpy()
-    said = f"{int(kept.sum()):,} of {len(rows):,} rows kept"
+    lost = len(rows) - int(kept.sum())
+    said = f"{several(len(rows), table)} rows{f', {several(lost, table)} left out by the mapping' if lost else ''}"
     return frame[kept].reset_index(drop=True), [], said
 
 
@@ -283,7 +284,7 @@ def _texts(series: pd.Series) -> pd.Series:
     return pd.Series(texts[codes], index=series.index, dtype=object)
 
 
-def _column(raw: pd.DataFrame, how: ColumnMap, at: str) -> tuple[Any, list[str]]:
+def _column(table: str, raw: pd.DataFrame, how: ColumnMap, at: str) -> tuple[Any, list[str]]:
     """A column of the contract from a lab's frame, and its faults; `at` names the place, with {} for the column."""
     import pandas as pd
 
@@ -295,7 +296,7 @@ def _column(raw: pd.DataFrame, how: ColumnMap, at: str) -> tuple[Any, list[str]]
         lost = ", ".join(sorted(needed - set(names))) or " or ".join(how.names)
         return None, [f"{at.format(lost)}: not in the file. Correct `from` in the mapping."]
     if how.rules:
-        return _by_rules(raw, how, names, at)
+        return _by_rules(table, raw, how, names, at)
     out = pd.Series([None] * len(raw), index=raw.index, dtype=object)
     wrong: list[str] = []
     open_ = pd.Series(True, index=raw.index)
@@ -305,7 +306,7 @@ def _column(raw: pd.DataFrame, how: ColumnMap, at: str) -> tuple[Any, list[str]]
         if how.codes:
             strange = seen & ~texts.isin(list(how.codes))
             if strange.any():
-                wrong.append(_strange(at.format(name), texts[strange], len(raw)))
+                wrong.append(_strange(table, at.format(name), texts[strange], len(raw)))
             out[seen] = texts[seen].map(how.codes)
         else:
             out[seen] = texts[seen]
@@ -313,7 +314,7 @@ def _column(raw: pd.DataFrame, how: ColumnMap, at: str) -> tuple[Any, list[str]]
     return out, wrong
 
 
-def _by_rules(raw: pd.DataFrame, how: ColumnMap, names: list[str], at: str) -> tuple[Any, list[str]]:
+def _by_rules(table: str, raw: pd.DataFrame, how: ColumnMap, names: list[str], at: str) -> tuple[Any, list[str]]:
     import pandas as pd
 
     texts = {name: _texts(raw[name]) for name in names}
@@ -327,18 +328,18 @@ def _by_rules(raw: pd.DataFrame, how: ColumnMap, names: list[str], at: str) -> t
         open_ &= ~here
     first = texts[names[0]]
     strange = open_ & first.notna() & ~first.isin(how.missing)
-    wrong = [_strange(at.format(" and ".join(names)), first[strange], len(raw))] if strange.any() else []
+    wrong = [_strange(table, at.format(" and ".join(names)), first[strange], len(raw))] if strange.any() else []
     return out, wrong
 
 
-def _strange(at: str, texts: pd.Series, rows: int) -> str:
+def _strange(table: str, at: str, texts: pd.Series, rows: int) -> str:
     """A fault: codes that the mapping does not have, those that many rows share by name."""
     seen = texts[texts.str.fullmatch(r"-?\d{1,3}")].value_counts()
-    often = ", ".join(f"{code} in {n:,}" for code, n in sorted(seen.items()) if n >= OFTEN)
+    often = ", ".join(f"{code} in {several(n, table)}" for code, n in sorted(seen.items()) if n >= OFTEN)
     shown = f" (codes seen in {OFTEN} rows or more: {often})" if often else ""
     return (
-        f"{at}: {len(texts):,} of {rows:,} rows have a code that the mapping does not have{shown}. Add it to `codes`, "
-        f"`rules` or `missing`."
+        f"{at}: {several(len(texts), table)} of {several(rows, table)} rows have a code that the mapping does not "
+        f"have{shown}. Add it to `codes`, `rules` or `missing`."
     )
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biglocal.data import swemwbs
-from biglocal.data.tables import TABLES, check
+from biglocal.data.tables import TABLES, check, several
 from biglocal.model import DataError
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ def check_references(tier: Tier, tables: Collection[str]) -> None:
             seen = pd.Index(tier.table(table)[column].dropna().unique())
             lost = seen.difference(pd.Index(tier.table(other)[key]))
             if len(lost):
-                many = f"{len(lost):,} such value{'s' if len(lost) > 1 else ''}"
+                count = several(len(lost), table) if tier.quiet else f"{len(lost):,}"
+                many = f"{count} such value{'s' if len(lost) > 1 else ''}"
                 raise DataError(
                     f"{tier.name} tier, table {table}, column {column}: {'a value' if tier.quiet else lost[0]} is not "
                     f"in table {other} ({many}). Add it there, or drop its rows here."

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biglocal.data.folder import digest
-from biglocal.data.tables import TABLES, faults
+from biglocal.data.tables import TABLES, faults, several
 from biglocal.model import DataError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def examine(root: Path) -> tuple[list[str], list[str]]:
         wrong += [f"{both[0]}: {'' if f.column else f'table {table} '}{f.quiet}" for f in found]
         extra = len(set(frame.columns) - set(TABLES[table].columns))
         unknown = f", {extra} columns that the contract does not know (not read)" if extra else ""
-        there.append(f"{table}: {both[0]}, {len(frame):,} rows, {_counted(len(found), 'fault')}{unknown}")
+        there.append(f"{table}: {both[0]}, {several(len(frame), table)} rows, {_counted(len(found), 'fault')}{unknown}")
         if table == "residents" and not found:
             try:
                 swemwbs.scored(good[table], both[0], quiet=True)
@@ -142,8 +142,9 @@ def examine(root: Path) -> tuple[list[str], list[str]]:
             lost = ~good[table][column].dropna().astype(str).isin(known)
             if lost.any():
                 wrong.append(
-                    f"table {table}, column {column}: {int(lost.sum()):,} rows have a value that is not in column "
-                    f"{key} of table {other}. Add it there, or drop the rows here."
+                    f"table {table}, column {column}: a value that is not in column {key} of table {other}: "
+                    f"{several(int(lost.sum()), table)} of {several(len(lost), table)} rows. "
+                    f"Add it there, or drop the rows here."
                 )
     if not any(_candidates(root, table) for table in TABLES):
         wrong.append(f"none of {', '.join(f'{t}.parquet or {t}.csv' for t in TABLES)} is in this folder.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from biglocal.data.tables import EXPOSURES
+from biglocal.data.tables import EXPOSURES, several
 from biglocal.model import DataError
 
 if TYPE_CHECKING:
@@ -105,13 +105,16 @@ def scored(frame: pd.DataFrame, source: str, *, quiet: bool = False) -> pd.DataF
             return "which row is not said: the rows are confidential"
         return f"person_id={frame['person_id'].iloc[row]}, year={frame['year'].iloc[row]}"
 
+    def many(rows: int) -> str:
+        return several(rows, "residents") if quiet else f"{rows:,}"
+
     silent = ~frame["responded"].to_numpy(dtype=bool)
     answered = frame[[*ITEMS, "swemwbs", "general_health", *EXPOSURES]].notna().any(axis=1).to_numpy()
     if (silent & answered).any():
         rows = np.flatnonzero(silent & answered)
         raise DataError(
             f"{source}: table residents, column responded: 0 in a row that has answers ({of(int(rows[0]))}); "
-            f"{len(rows):,} such. Set responded to 1, or take the answers out."
+            f"{many(len(rows))} such. Set responded to 1, or take the answers out."
         )
     items = frame[list(ITEMS)].to_numpy(dtype=float, na_value=np.nan)
     if turned := against_the_others(items):
@@ -131,8 +134,8 @@ def scored(frame: pd.DataFrame, source: str, *, quiet: bool = False) -> pd.DataF
         raise DataError(
             f"{source}: table residents, column swemwbs: "
             f"{'a value' if quiet else format(given[first], 'g')} is {what}"
-            f"{'' if quiet else f', whose metric score is {ours[first]:g}'} ({of(first)}); {len(rows):,} such. Leave "
-            f"the column blank: the score is made from the items."
+            f"{'' if quiet else f', whose metric score is {ours[first]:g}'} ({of(first)}); {many(len(rows))} such. "
+            f"Leave the column blank: the score is made from the items."
         )
     any_item = np.isfinite(items).any(axis=1)
     return frame.assign(swemwbs=pd.Series(np.where(any_item, ours, given), index=frame.index))

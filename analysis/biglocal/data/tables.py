@@ -300,7 +300,16 @@ class Fault:
     loud: str
 
 
-OFTEN = 10  # rows that share a code before a quiet message may name it
+OFTEN = 10  # rows that share a code before a quiet message may name it, or their number
+
+
+def several(rows: int, table: str) -> str:
+    """How many rows, for a quiet message: few of a table of persons are not counted, more to the nearest five."""
+    if table not in PERSONS:
+        return f"{rows:,}"
+    if 0 < rows < OFTEN:
+        return f"fewer than {OFTEN}"
+    return f"{(rows + 2) // 5 * 5:,}"
 
 
 def check(name: str, frame: pd.DataFrame, source: str, *, quiet: bool = False) -> pd.DataFrame:
@@ -343,11 +352,12 @@ def faults(name: str, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
         first = int(rows[0])
         key = ", ".join(f"{k}={frame[k].iloc[first]!s}" for k in table.key if k in frame)
         rule = why.removesuffix(",").removesuffix(", seen").removesuffix(" seen").removesuffix(",")
-        codes = _codes_seen(table.columns[column], frame[column].iloc[rows])
+        many = f"{several(len(rows), name)} of {several(len(frame), name)}"
+        codes = _codes_seen(name, table.columns[column], frame[column].iloc[rows])
         found.append(
             Fault(
                 column, rule, todo, tuple(int(r) for r in rows),
-                f"column {column}: {rule}: {len(rows):,} of {len(frame):,} rows{codes}. {todo}",
+                f"column {column}: {rule}: {many} rows{codes}. {todo}",
                 f"column {column}, row {first + 2} ({key}): {why} "
                 f"{frame[column].iloc[first]!r}; {len(rows):,} such row{'s' if len(rows) > 1 else ''}. {todo}",
             )
@@ -420,7 +430,7 @@ def faults(name: str, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
     return pd.DataFrame(out).reset_index(drop=True), found
 
 
-def _codes_seen(spec: Column, values: pd.Series) -> str:
+def _codes_seen(table: str, spec: Column, values: pd.Series) -> str:
     """Codes among `values` that at least `OFTEN` rows share, in words; only of columns whose values are codes."""
     coded = bool(spec.allowed) or (spec.kind == "integer" and spec.high is not None and spec.high <= OFTEN)
     if not coded:
@@ -428,7 +438,11 @@ def _codes_seen(spec: Column, values: pd.Series) -> str:
     texts = values.dropna().astype(str).str.removesuffix(".0")
     seen = texts[texts.str.fullmatch(r"-?\d{1,2}|[A-Za-z]{1,2}")].value_counts()
     often = sorted((code, int(n)) for code, n in seen.items() if n >= OFTEN)
-    return f" (codes seen in {OFTEN} rows or more: {', '.join(f'{c} in {n:,}' for c, n in often)})" if often else ""
+    return (
+        f" (codes seen in {OFTEN} rows or more: {', '.join(f'{c} in {several(n, table)}' for c, n in often)})"
+        if often
+        else ""
+    )
 
 
 def dictionary() -> str:
