@@ -85,3 +85,17 @@ def test_on_real_outcomes_lists_find_what_is_planted(real_data: Path) -> None:
     terms = {t.name: t.estimate for t in fit.terms}
     assert terms["planted_mean"] == pytest.approx(terms["bias"] + study.policy.placebo_effect, abs=1e-9)
     assert abs(terms["bias"]) < 4 * terms["mean_std_error"]
+
+
+def test_an_estimator_under_a_name_of_its_own_is_found() -> None:
+    """An entry of study.toml may `use` an estimator's file: part placebo takes it as every other part does."""
+    study = studies.load()
+    entry = replace(study.estimators["twfe"], name="as_it_is", uses="twfe")
+    study = replace(study, estimators={**study.estimators, "as_it_is": entry})
+    draw = Draw(study, load("synthetic", seed=study.seed))
+    plain = next(a for a in studies.expand(study) if a.part == "placebo")
+    found = [
+        placebo.once(draw, replace(plain, estimator=name), {}, -0.5, np.random.default_rng(1))
+        for name in ("twfe", "as_it_is")
+    ]
+    assert found[0] == found[1]

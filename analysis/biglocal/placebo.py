@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from biglocal.model import DataError, Fit, Inapplicable, Term
+from biglocal.study import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -105,7 +106,7 @@ def once(draw: Draw, analysis: Analysis, options: dict[str, Any], effect: float,
     from biglocal import inference
     from biglocal.estimators import estimator
 
-    function = estimator(analysis.estimator)
+    function = estimator(file_of(draw.study, analysis.estimator))
     infer = inference.infer(analysis.inference, draw.study.policy.conf_level, 0)
     sample = replace(draw, tier=_relisted(draw.tier, rng), _matched={}).sample(replace(analysis, part="effects"))
     treated = replace(sample, frame=sample.frame.assign(y=sample.frame["y"] + effect * sample.frame["d"]))

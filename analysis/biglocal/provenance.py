@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from biglocal import results
 from biglocal.model import Analysis, DataError, Run, Study, Tolerance, VerifyError
 from biglocal.results import Row, digest
-from biglocal.study import HERE, MONEY, ON_REQUEST, ROOT, family, file_of, sources, tables
+from biglocal.study import HERE, MONEY, ON_REQUEST, ROOT, baseline, family, file_of, sources, tables
 
 if TYPE_CHECKING:
     from biglocal.data.load import Tier
@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 LIBRARIES = ("linearmodels", "matplotlib", "numpy", "pandas", "pyarrow", "pyfixest", "scipy", "statsmodels", "typst")
 RESAMPLING = ("wild_bootstrap", "randomisation", "romano_wolf")
 ALWAYS = ("estimate.py", "sample.py")  # and what these import
+POLICY_OF: dict[str, tuple[str, ...]] = {  # the parts whose rows depend on a policy; the rest of [policy] all do on
+    "placebo_lists": ("placebo",),
+    "placebo_effect": ("placebo",),
+    "simulations": ("simulation",),
+    "simulation_effects": ("simulation",),
+    "recoveries": ("recovery",),
+    "draws_quick": (),  # the number in use stands in the digest, for what is resampled
+    "draws_full": (),
+    "min_months": (),  # in the digest of the data
+    "balance_threshold": (),  # figures alone
+    "multiplicity": (),  # p_adjusted is made anew from the whole table
+}
 
 
 @cache
@@ -101,11 +113,13 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str
         return digest(json.dumps(money, sort_keys=True), code("worth.py"), lock(), repr(versions()))
     used: dict[str, Any] = {
         "analysis": asdict(analysis),
-        "policy": asdict(study.policy),
+        "policy": {
+            k: v for k, v in asdict(study.policy).items() if analysis.part in POLICY_OF.get(k, (analysis.part,))
+        },
         "seed": study.seed,
         "tier": tier.name,
         "data": {t: tier.digest(t) for t in tables(study, analysis)},
-        "draws": draws if analysis.inference in RESAMPLING else None,
+        "draws": draws if analysis.inference in RESAMPLING and analysis.part not in ON_REQUEST else None,
     }
     files = [*ALWAYS, f"estimators/{file_of(study, analysis.estimator)}.py"]
     if analysis.part in ON_REQUEST:
@@ -126,7 +140,11 @@ def of_analysis(study: Study, tier: Tier, analysis: Analysis, draws: int) -> str
     if analysis.estimator in study.estimators:
         used["estimator"] = asdict(study.estimators[analysis.estimator])
     if analysis.comparison:
-        files.append(f"matching/{study.comparisons[analysis.comparison].method}.py")
+        chosen = study.comparisons[analysis.comparison]
+        files.append(f"matching/{chosen.method}.py")
+        if chosen.baseline or analysis.outcome not in study.outcomes:  # levels and trends before the main treatment
+            used["before"] = study.treatments[study.main_treatment].year
+            used["baseline"] = {x: study.outcomes[o].column for x, (o, _) in baseline(study).items()}
     return digest(json.dumps(used, sort_keys=True), code(*files), lock(), repr(versions()))
 
 

@@ -175,6 +175,8 @@ def tables(study: Study, analysis: Analysis) -> tuple[str, ...]:
         more: set[str] = {study.outcomes[o].table for o in together}
         if "dose" in options(study, analysis.estimator):
             more.add("costs")
+        if analysis.comparison and study.comparisons[analysis.comparison].baseline:
+            more.add("area_panel")  # matched on outcomes before treatment
         return ("areas", "programme", "truth", *sorted(more), *around)
     return ("areas", "programme", "area_panel", *around)
 

@@ -1,0 +1,118 @@
+"""What a row depends on: exactly the rows whose numbers a change can move are computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from biglocal import provenance
+from biglocal import study as studies
+from biglocal.data.load import Tier, load
+from biglocal.model import Comparison, Outcome, Study
+
+DRAWS = 999
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return studies.load()
+
+
+@pytest.fixture(scope="module")
+def tier(study: Study) -> Tier:
+    return load("synthetic", seed=study.seed)
+
+
+def digests(study: Study, tier: Tier, draws: int = DRAWS) -> dict[str, str]:
+    return {a.id: provenance.of_analysis(study, tier, a, draws) for a in studies.expand(study)}
+
+
+def moved(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """Parts of the analyses that would be computed again."""
+    return {a.partition("/")[0] for a in before if after.get(a) != before[a]}
+
+
+def policy(**change: Any) -> Callable[[Study], Study]:
+    return lambda study: replace(study, policy=replace(study.policy, **change))
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (policy(placebo_lists=21), {"placebo"}),
+        (policy(placebo_effect=-0.7), {"placebo"}),
+        (policy(simulations=21), {"simulation"}),
+        (policy(simulation_effects={}), {"simulation"}),
+        (policy(recoveries=21), {"recovery"}),
+        (policy(balance_threshold=0.2), set[str]()),
+        (policy(multiplicity="fdr_bh"), set[str]()),
+    ],
+    ids=["placebo_lists", "placebo_effect", "simulations", "simulation_effects", "recoveries", "balance", "adjustment"],
+)  # fmt: skip
+def test_a_policy_moves_the_rows_it_is_for(
+    study: Study, tier: Tier, change: Callable[[Study], Study], parts: set[str]
+) -> None:
+    assert moved(digests(study, tier), digests(change(study), tier)) == parts
+
+
+@pytest.mark.parametrize("change", [policy(conf_level=0.9), policy(treated_share=0.6)], ids=["level", "share"])
+def test_every_row_depends_on_the_other_policies(study: Study, tier: Tier, change: Callable[[Study], Study]) -> None:
+    before, after = digests(study, tier), digests(change(study), tier)
+    assert {a for a in before if after[a] == before[a]} == set()
+
+
+def test_draws_move_what_is_resampled_in_a_run_and_nothing_on_request(study: Study, tier: Tier) -> None:
+    """Parts on request draw by numbers of their own: `--draws full` must not lose rows that took minutes."""
+    before, after = digests(study, tier), digests(study, tier, 9999)
+    resampled = {
+        a.id for a in studies.expand(study) if a.inference in provenance.RESAMPLING and a.part not in studies.ON_REQUEST
+    }
+    assert {a for a in before if after[a] != before[a]} == resampled
+
+
+def start_of_main(study: Study) -> Study:
+    main = study.treatments[study.main_treatment]
+    assert main.year is not None
+    return replace(study, treatments={**study.treatments, main.name: replace(main, year=main.year + 1)})
+
+
+def other_outcome_before(study: Study) -> Study:
+    samhi: Outcome = study.outcomes["samhi"]
+    return replace(study, outcomes={**study.outcomes, "samhi": replace(samhi, column="burglary_z")})
+
+
+@pytest.mark.parametrize("change", [start_of_main, other_outcome_before])
+def test_balance_depends_on_which_outcomes_before_which_start(
+    study: Study, tier: Tier, change: Callable[[Study], Study]
+) -> None:
+    """Levels and trends before treatment are looked at, and matched on, though no analysis of balance names them."""
+    before, after = digests(study, tier), digests(change(study), tier)
+    wanted = {a.id for a in studies.expand(study) if a.part in ("balance", "flow", "overlap", "quality")}
+    assert wanted
+    assert {a for a in wanted if after[a] == before[a]} == set()
+
+
+def test_matching_on_outcomes_before_treatment_depends_on_their_data(study: Study, tier: Tier) -> None:
+    """An outcome of persons too, though its own table is another."""
+    on_baseline: dict[str, Comparison] = {n: c for n, c in study.comparisons.items() if c.baseline}
+    of_persons = [
+        a
+        for a in studies.expand(study)
+        if a.comparison in on_baseline
+        and a.outcome in study.outcomes
+        and study.outcomes[a.outcome].table == "survey"
+        and a.part != studies.MONEY
+    ]
+    assert of_persons
+    other = replace(tier, digests={**tier.digests, "area_panel": "other"})
+    for a in of_persons:
+        assert provenance.of_analysis(study, tier, a, DRAWS) != provenance.of_analysis(study, other, a, DRAWS), a.id
+
+
+def test_money_depends_on_the_rows_it_is_made_of(study: Study, tier: Tier) -> None:
+    for table in ("survey", "costs", "areas", "programme", "truth"):
+        other = replace(tier, digests={**tier.digests, table: "other"})
+        assert studies.MONEY in moved(digests(study, tier), digests(study, other)), table
