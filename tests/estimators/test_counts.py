@@ -15,7 +15,7 @@ from biglocal.estimators._effects import regressors
 from biglocal.estimators._glm import Glm, glm, informative
 from biglocal.estimators._poisson import poisson as through_pyfixest
 from biglocal.model import Fit, Inapplicable, Sample
-from panels import panel, said_by_hash_seed, sample
+from panels import panel, sample
 from reference_cases import case, data
 
 
@@ -241,16 +241,3 @@ def test_staggered_starts_are_said() -> None:
     first = f["first_treated"] + (f["cluster"] % 2)
     late = f.assign(first_treated=first, d=((f["treated"] == 1) & (f["time"] >= first)).astype(float))
     assert "staggered" in poisson.estimate(replace(s, frame=late)).caution
-
-
-@pytest.mark.slow
-def test_estimates_do_not_follow_the_hash_seed() -> None:
-    """pyfixest 0.60.0's own clustered errors of Poisson models do."""
-    code = (
-        "from panels import panel; from biglocal.estimators._poisson import poisson; "
-        "from biglocal.estimators._within import codes; f = panel(clusters=120).frame; "
-        "f = f.assign(y=(f['y'] * 3).round().clip(lower=0) + 1); "
-        "fit = poisson(f, {'d': f['d'].to_numpy()}, {n: codes(f[n]) for n in ('unit', 'time')}); "
-        "print(fit.beta.tolist(), fit.vcov.tolist())"
-    )
-    assert len(said_by_hash_seed(code)) == 1
