@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biglocal import new, results, study
+import fake_rows
+from biglocal import exhibits, new, results, study
 from biglocal.estimators import estimator
 from biglocal.model import BiglocalError, Fit, Sample, StudyError
 from panels import panel
@@ -210,6 +211,29 @@ def test_a_disk_that_fails_leaves_nothing_half_made(project: Path, monkeypatch: 
         with pytest.raises(OSError, match="no space"):
             call(project, what, "mine", **options)
     assert tree(project) == before
+
+
+def test_a_table_of_any_part_has_one_row_a_cell(project: Path, tmp_path: Path) -> None:
+    for part in new.PARTS:
+        (said, *_) = call(project, "exhibit", f"mine_{part}", title="Mine", part=part)
+        assert said == str(Path(f"manuscript/exhibits/mine_{part}.md.j2"))
+    plan = replace(load(project), exhibits=tuple(f"mine_{part}" for part in new.PARTS), cost_benefit=None)
+    rows = fake_rows.rows(plan)
+    exhibits.render(rows, plan, fake_rows.RUN, tmp_path, project / "manuscript", only=plan.exhibits)
+    for part, (term, *_) in new.PARTS.items():
+        lines = (tmp_path / f"tables/mine_{part}.csv").read_text(encoding="utf-8").count("\n") - 1
+        shown = [r for r in rows if (r.part, r.term) == (part, term) and r.inference in ("cluster", "none")]
+        assert lines == len(shown) > 0, part
+
+
+def test_what_shows_the_new_rows_is_said(project: Path) -> None:
+    assert call(project, "outcome", "burglary_rate", **OUTCOME)[-1].endswith(
+        "shown in balance, main_effects, inference, power, rivals"
+    )
+    belongs = call(project, "outcome", "belongs", column="belonging", at_least=4, better="higher", family="members")
+    assert belongs[-1].endswith("no exhibit: `biglocal new exhibit` writes one")
+    call(project, "exhibit", "mine", title="Mine", part="change")
+    assert "mine" in call(project, "subgroup", "old", of="member", column="age", levels=["a", "b"], cuts=[59])[-1]
 
 
 def written(project: Path) -> Callable[[Sample], Fit]:

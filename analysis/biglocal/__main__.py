@@ -314,7 +314,7 @@ def diff(
     typer.echo(told(first, second, alpha))
 
 
-new = typer.Typer(**PLAIN, help="Write what an extension needs: an entry of study.toml, an estimator, an exhibit.")
+new = typer.Typer(**PLAIN, help="Write an outcome, subgroup, estimator or exhibit where it belongs.")
 app.add_typer(new, name="new")
 NewName = Annotated[str, typer.Argument(help="Small letters, digits and _.")]
 Label = Annotated[str, typer.Option(help="What the report calls it (default: from the name).")]
@@ -341,7 +341,10 @@ def new_outcome(
     part: Parts = None,
     study: StudyFile = None,
 ) -> None:
-    """Add an outcome to study.toml, and its name to a block of analyses (part effects; of members, change)."""
+    """Add an outcome to study.toml.
+
+    Its name goes to a block of [[analyses]]: part effects, or of members change. `biglocal dictionary` lists columns.
+    """
     from biglocal import new as writing
     from biglocal.study import PATH
 
@@ -368,7 +371,10 @@ def new_subgroup(
     part: Parts = None,
     study: StudyFile = None,
 ) -> None:
-    """Add a subgroup to study.toml, and its name to a block of analyses (part subgroups; of members, change)."""
+    """Add a subgroup to study.toml.
+
+    Its name goes to a block of [[analyses]]: part subgroups, or of members change. `biglocal dictionary` lists columns.
+    """
     from biglocal import new as writing
     from biglocal.study import PATH
 
@@ -382,7 +388,10 @@ def new_subgroup(
 
 @new.command("estimator")
 def new_estimator(name: NewName, label: Label = "", part: Parts = None, study: StudyFile = None) -> None:
-    """Write estimators/NAME.py, which works as it stands, and its name into a block of analyses (part estimators)."""
+    """Write an estimator that works as it stands.
+
+    analysis/biglocal/estimators/NAME.py, for you to put your method in; label and name go to study.toml.
+    """
     from biglocal import new as writing
     from biglocal.study import PATH
 
@@ -397,7 +406,10 @@ def new_exhibit(
     outcome: Annotated[list[str] | None, typer.Option(help="Outcome it shows; repeatable (default: all).")] = None,
     study: StudyFile = None,
 ) -> None:
-    """Write manuscript/exhibits/NAME.md.j2, a table of effects, and its name into `exhibits` of study.toml."""
+    """Write a table of estimates.
+
+    manuscript/exhibits/NAME.md.j2; its name goes to `exhibits` of study.toml.
+    """
     from biglocal import new as writing
     from biglocal.study import PATH
 

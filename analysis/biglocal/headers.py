@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -66,6 +67,11 @@ class Template:
     body: str
 
 
+@cache
+def _header() -> TypeAdapter[Header]:
+    return TypeAdapter(Header)  # ten milliseconds, for each of fifty exhibits
+
+
 def read(name: str, manuscript: Path) -> Template:
     """An exhibit's file, its header's form checked; `Press._check` looks up the names in it."""
     path = manuscript / "exhibits" / f"{name}.md.j2"
@@ -78,7 +84,7 @@ def read(name: str, manuscript: Path) -> Template:
     if len(parts) != 3 or parts[0].strip():
         raise StudyError(f"{file}: no header. Begin with a line +++, TOML, and a line +++.")
     try:
-        header = TypeAdapter(Header).validate_python(tomllib.loads(parts[1]))
+        header = _header().validate_python(tomllib.loads(parts[1]))
     except tomllib.TOMLDecodeError as e:
         raise StudyError(f"{file}: the header is not valid TOML: {e} (line counted from the first +++).") from None
     except ValidationError as e:

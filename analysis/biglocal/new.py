@@ -18,20 +18,31 @@ from typing import Any
 
 from biglocal import study
 from biglocal.data.tables import COVARIATES, FIRST_YEAR, LAST_YEAR, TABLES, Column
-from biglocal.model import Grid, Run, Study, StudyError
+from biglocal.headers import Header
+from biglocal.model import Analysis, Grid, Run, Study, StudyError
 from biglocal.results import write_text
 from biglocal.study import MANUSCRIPT, PATH, TABLE_OF, choices, modules
 
 OUTCOMES = ("area_panel", "survey", "residents")  # tables that outcomes come from
 NUMBERS = ("number", "integer", "flag")
-PARTS = ("effects", "subgroups", "rivals", "estimators", "robustness", "equity")  # their estimate is the term `att`
-COLUMNS = {  # what tells the lines of a table apart, and how its head calls it
-    "outcome": ("Outcome", "outcome_unit"),
-    "subgroup": ("Subgroup", "subgroup"),
-    "level": ("Group", "level"),
-    "comparison": ("Comparison", "comparison"),
-    "treatment": ("Treatment starts", "treatment"),
-    "estimator": ("Estimator", "estimator"),
+# part -> its estimate's term, what the table's note says of it, and what it is an estimate of
+EFFECT = ("att", "treated less comparison, after less before; interval cluster-robust", "effect")
+PARTS = {
+    **dict.fromkeys(("effects", "subgroups", "rivals", "estimators", "robustness", "equity"), EFFECT),
+    "years": ("event_time", "difference from the comparison, less that in the year before the start", "effect"),
+    "change": ("change", "change since the first wave; of a model for two values, of the log odds", "change"),
+    "association": ("association", "difference for one unit of what members say, by its coding", "association"),
+}
+COLUMNS: dict[str, dict[str, object]] = {  # what tells the lines of a table apart, as columns
+    "outcome": {"head": "Outcome", "value": "outcome_unit", "width": 2},
+    "exposure": {"head": "What members say", "value": "exposure", "width": 2},
+    "subgroup": {"head": "Subgroup", "value": "subgroup", "width": 2},
+    "level": {"head": "Group", "value": "level", "width": 2},
+    "comparison": {"head": "Comparison", "value": "comparison", "width": 2},
+    "respondents": {"head": "Answers", "value": "respondents", "width": 2},
+    "treatment": {"head": "Treatment starts", "value": "treatment", "width": 2},
+    "estimator": {"head": "Estimator", "value": "estimator", "width": 2},
+    "period": {"head": "Period", "value": "period", "format": "text"},
 }
 
 
@@ -179,7 +190,7 @@ def exhibit(
     path: Path = PATH,
     manuscript: Path = MANUSCRIPT,
 ) -> tuple[str, ...]:
-    """Write manuscript/exhibits/NAME.md.j2, a table of the effects of `part`, and list it last in `exhibits`.
+    """Write manuscript/exhibits/NAME.md.j2, a table of the estimates of `part`, and list it last in `exhibits`.
 
     `outcomes`: by default all of the part. Give back what was written. Raises `StudyError`.
     """
@@ -191,22 +202,26 @@ def exhibit(
             f"--title {title!r}: more than plain text on one line. Take that out; {file.name} may have it."
         )
     if part not in PARTS:
-        raise StudyError(f"--part {part}: a table of effects has another part. {choices(part, PARTS)}")
-    of_part = [a for a in study.expand(edit.study) if a.part == part and a.inference == "cluster"]
+        raise StudyError(f"--part {part}: a table of estimates has another part. {choices(part, PARTS)}")
+    term, note, noun = PARTS[part]
+    of_part = [a for a in study.expand(edit.study) if a.part == part]
+    clustered = "cluster" in {a.inference for a in of_part}
     there = dict.fromkeys(a.outcome for a in of_part)
     for o in outcomes:
         if o not in there:
             raise StudyError(f"--outcome {o}: part {part} has no such outcome. {choices(o, there)}")
-    rows = [a for a in of_part if not outcomes or a.outcome in outcomes]
-    lines = [c for c in COLUMNS if c not in ("outcome", "level") and len({getattr(a, c) for a in rows}) > 1]
-    lines = ["outcome", *lines]
-    if {a.subgroup for a in rows} != {"all"}:
-        lines = ["outcome", "subgroup", "level", *(c for c in lines if c not in ("outcome", "subgroup"))]
-    select = {"part": part, **({"outcome": list(outcomes)} if outcomes else {}), "inference": "cluster", "term": "att"}
-    heads = [{"head": COLUMNS[c][0], "value": COLUMNS[c][1]} for c in lines]
+    rows = [a for a in of_part if (not outcomes or a.outcome in outcomes) and (a.inference == "cluster") == clustered]
+    groups = len({a.subgroup for a in rows}) > 1 or {a.subgroup for a in rows} != {"all"}
+    own = {"outcome": True, "subgroup": groups, "level": groups, "period": part in ("years", "change")}
+    lines = [c for c in COLUMNS if own.get(c) or (c not in own and len({getattr(a, c) for a in rows}) > 1)]
+    select: dict[str, object] = {"part": part, "term": term}
+    select |= ({"outcome": list(outcomes)} if outcomes else {}) | ({"inference": "cluster"} if clustered else {})
+    # several lines an outcome stand under its name
+    group = 'group = "outcome"\n' if len(lines) > 1 else ""
+    heads = [f"  {_toml(COLUMNS[c])},\n" for c in lines if not (group and c == "outcome")]
     edit.files[file] = EXHIBIT.format(
-        name=name, title=_toml(title), select=_toml(select), lines=_toml(lines),
-        heads="".join(f"  {_toml(h | {'width': 2})},\n" for h in heads),
+        name=name, title=_toml(title), select=_toml(select), lines=_toml(lines), group=group,
+        note=_toml(f"Estimate: {note}."), noun=noun, heads="".join(heads),
     )  # fmt: skip
     edit.append("exhibits", name, 0, edit.raw, "exhibits")
     return edit.write()
@@ -310,18 +325,34 @@ class Edit:
                 checked = study.load(beside, self.manuscript)
             typed.check(self.manuscript)
             nothing = Run("synthetic", "SYNTHETIC", {}, (), {}, {})
-            exhibits.Report((), checked, nothing, self.manuscript, exhibits.PUBLISHED)
+            report = exhibits.Report((), checked, nothing, self.manuscript, exhibits.PUBLISHED)
             write_text(self.path, text)
         except BaseException:
             for file in made:
                 file.unlink(missing_ok=True)
             raise
-        more = len(study.expand(checked)) - len(study.expand(self.study))
-        files = [
-            f"{f.relative_to(self.manuscript.parent) if f.is_relative_to(self.manuscript.parent) else f}"
-            for f in self.files
-        ]
-        return (*files, *self.said, f"analyses: {more} more")
+        root, plan = self.manuscript.parent, study.expand(checked)
+        files = [str(f.relative_to(root) if f.is_relative_to(root) else f) for f in self.files]
+        before = set(study.expand(self.study))
+        added = [a for a in plan if a not in before]
+        shown = [t.id for t in report.templates.values() if any(_shows(t.header, a, plan) for a in added)]
+        where = ", ".join(shown) or "no exhibit: `biglocal new exhibit` writes one"
+        return (*files, *self.said, *([f"{len(added)} more analyses, shown in {where}"] if added else []))
+
+
+def _shows(header: Header, analysis: Analysis, plan: Sequence[Analysis]) -> bool:
+    """Whether an exhibit's table or figure takes rows of the analysis."""
+
+    def fits(wanted: Mapping[str, Any], a: Analysis) -> bool:
+        names = {k: v if isinstance(v, list) else [v] for k, v in wanted.items() if hasattr(a, k)}
+        return all(getattr(a, k) in v for k, v in names.items())
+
+    alike = all(
+        any(fits(wanted, a) and getattr(a, column) == getattr(analysis, column) for a in plan)
+        for column, wanted in header.like.items()
+    )
+    selects = [s for s in (header.select, header.figure_select) if s]
+    return alike and any(fits(wanted, analysis) for wanted in selects)
 
 
 def _array(text: str, at: int) -> tuple[int, int]:
@@ -436,7 +467,7 @@ EXHIBIT = """+++
 title = {title}
 select = {select}
 lines = {lines}
-note = "Estimate: treated less comparison, after less before; interval cluster-robust."
+{group}note = {note}
 columns = [
 {heads}  {{ head = "Estimate", value = "estimate" }},
   {{ head = "{{{{ level }}}} interval", value = "interval", width = 1.8 }},
@@ -444,7 +475,7 @@ columns = [
   {{ head = "Units", value = "n_units" }},
 ]
 +++
-{{{{ ref("{name}") }}}} gives each estimate. An interval that holds nought does not show that there is no effect.
+{{{{ ref("{name}") }}}} gives each estimate. An interval that holds nought does not show that there is no {noun}.
 
 {{{{ table }}}}
 """
