@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biglocal.estimators import members_truth, participants, participation
+from biglocal.estimators import members_truth, participants, participation, truth
 from biglocal.model import Fit, Inapplicable, Sample
 
 
@@ -131,3 +131,21 @@ def test_truth_is_said_as_it_is_recorded() -> None:
     odds = members_truth.estimate(Sample(frame[:1], "log odds"), of="association")
     assert values(odds) == {("association", None, ""): 1.5, ("odds_ratio", None, ""): pytest.approx(np.exp(1.5))}
     assert not any(t.tested for t in odds.terms)
+
+
+def test_a_wave_without_anyone_of_the_first_has_no_rate_of_answering_again(approached: Sample) -> None:
+    frame = approached.frame
+    late = frame[(frame["earlier"] == 0) & (frame["time"] > 2016) | (frame["time"] == 2016)]
+    found = values(participation.estimate(replace(approached, frame=late)))
+    assert ("rate", 2018, "") in found and ("rate_again", 2018, "") not in found
+
+
+def test_a_truth_of_nobody_is_refused() -> None:
+    rows = [(u, t, u < 2, u < 2 and t > 0, "fast" if u else "slow") for u in range(4) for t in (0, 1)]
+    frame = pd.DataFrame(rows, columns=["unit", "time", "treated", "d", "level"])
+    frame = frame.assign(effect=-1.0, weight=1.0, cluster=frame["unit"])
+    whole = Sample(frame, "persons", levels=("fast", "slow"))
+    assert values(truth.estimate(whole)) == {("att", None, "fast"): -1.0, ("att", None, "slow"): -1.0}
+    gone = frame[~((frame["level"] == "slow") & frame["d"])]
+    with pytest.raises(Inapplicable, match="nobody treated answered after the start in slow"):
+        truth.estimate(replace(whole, frame=gone))

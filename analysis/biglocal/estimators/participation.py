@@ -39,7 +39,7 @@ def estimate(sample: Sample) -> Fit:
             for name, count in counts.items()
         ]
         for name, group in (("rate", rows), ("rate_again", again)):
-            if name == "rate" or wave > first:
+            if name == "rate" or (wave > first and len(again)):  # none of the first wave may be left
                 y, cluster = group["y"].to_numpy(dtype=float), group["cluster"].to_numpy()
                 error, df = _error(y, cluster)
                 least = min(int(y.sum()), len(y) - int(y.sum()))

@@ -10,7 +10,7 @@ from biglocal.model import Fit, Inapplicable, Sample, Term
 def estimate(sample: Sample) -> Fit:
     """Terms `att` (by level) and `att_year` (period = year): weighted mean of `effect` over treated rows in treatment.
 
-    Raises `Inapplicable` where the tier has no known truth.
+    Raises `Inapplicable` where the tier has no known truth, or a level has no treated row in treatment.
     """
     frame = sample.frame
     if "effect" not in frame:
@@ -20,6 +20,8 @@ def estimate(sample: Sample) -> Fit:
     terms = []
     for level in sample.levels or ("",):
         rows = after[after["level"] == level] if sample.levels else after
+        if rows.empty:
+            raise Inapplicable(f"nobody treated answered after the start{f' in {level}' if level else ''}.")
         terms.append(Term("att", float(np.average(rows["effect"], weights=rows["weight"])), level=level, tested=False))
     if not sample.levels:
         terms += [
