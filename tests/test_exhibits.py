@@ -324,6 +324,24 @@ def test_marks_stand_where_the_numbers_are(out: Path) -> None:
         assert places == sorted(places)
 
 
+def test_specification_curve_holds_every_estimate_by_size(out: Path) -> None:
+    root = ElementTree.fromstring((out / "figures" / "specification_curve.svg").read_bytes())
+    parts = ("effects", "estimators", "rivals", "robustness")
+    for name in {r.outcome for r in ROWS if r.part == "robustness"}:
+        mine = [
+            r for r in ROWS
+            if (r.outcome, r.inference, r.term, r.subgroup) == (name, "cluster", "att", "all") and r.part in parts
+        ]  # fmt: skip
+        label, unit = wording.label(PLAN, "outcome", name), PLAN.outcomes[name].unit
+        spots = [s for s in root.iterfind(".//{*}circle") if s.findtext("{*}title", "").startswith(f"{label},")]
+        assert len(spots) == len({(r.comparison, r.estimator, r.treatment) for r in mine}) > 3
+        places = [float(s.get("cx") or "nan") for s in spots]
+        assert places == sorted(places) and len(set(places)) == len(places)
+        found = re.findall(rf": (\S+) {re.escape(unit)} \(", " ".join(s.findtext("{*}title", "") for s in spots))
+        estimates = [float(f.replace("\u2212", "-")) for f in found]
+        assert len(estimates) == len(spots) and estimates == sorted(estimates)
+
+
 def test_svg_names_are_each_figure_s_own(out: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     names = re.findall(r'\bid="([^"]+)"', page)

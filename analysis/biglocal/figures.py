@@ -686,6 +686,68 @@ def design_forest(canvas: Canvas) -> Figure:
     return figure
 
 
+def specification_curve(canvas: Canvas) -> Figure:
+    """Every estimate of an effect by size, an outcome a column; below each, the choices that made it.
+
+    Simonsohn, Simmons and Nelson (2020), figure 2.
+    """
+    from matplotlib.figure import Figure
+
+    study = canvas.study
+    chosen = _outcomes(canvas)
+    dimensions = ("treatment", "comparison", "estimator")
+    lines: list[tuple[str, str]] = []
+    for d in dimensions:
+        seen = {getattr(r, d) for r in canvas.rows}
+        lines += [(d, v) for v in sorted(seen, key=lambda v: order(study, d, v))] if len(seen) > 1 else []
+    words = [_wrap(label(study, d, v), 46) for d, v in lines]
+    gaps = [0.1 * (i > 0 and d != lines[i - 1][0]) for i, (d, _) in enumerate(lines)]
+    tall = [0.115 * (1 + w.count("\n")) + 0.05 + g for w, g in zip(words, gaps, strict=True)]
+    curve, below = 1.9, sum(tall)
+    height = curve + below + 0.98
+    figure = Figure(figsize=(WIDTH, height))
+    shape = {"height_ratios": [curve, below], "hspace": 0.16 / (curve + below), "wspace": 0.34}
+    axes = figure.subplots(2, len(chosen), squeeze=False, sharex="col", gridspec_kw=shape)
+    figure.subplots_adjust(left=0.4, right=0.985, top=1 - 0.36 / height, bottom=0.54 / height)
+    at = [-(sum(tall[:i]) + (t + g) / 2) for i, (t, g) in enumerate(zip(tall, gaps, strict=True))]
+    for j, outcome in enumerate(chosen):
+        upper, lower = axes[0, j], axes[1, j]
+        of = {
+            tuple(getattr(r, d) for d in dimensions): r
+            for r in canvas.rows
+            if r.outcome == outcome.name and _known(r) and r.part != "effects"
+        }
+        main = [r for r in canvas.rows if r.outcome == outcome.name and r.part == "effects" and _known(r)]
+        of |= {tuple(getattr(r, d) for d in dimensions): r for r in main}
+        rows = sorted(of.values(), key=lambda r: (_value(r.estimate), r.analysis))
+        upper.axhline(0, color=GREY, linewidth=0.7)
+        for x, row in enumerate(rows):
+            style: dict[str, Any] = (
+                {"color": BLUE, "marker": "o", "markersize": 5, "elinewidth": 1.6}
+                if row in main
+                else {"color": DARK, "marker": "s", "markersize": 2.8, "markerfacecolor": "white", "elinewidth": 0.7}
+            )
+            upper.errorbar([x], [_value(row.estimate)], yerr=_errors([row]), linestyle="none", **style)
+            about = [label(study, d, getattr(row, d)) for d in dimensions]
+            canvas.tell(upper, x, _value(row.estimate), row, outcome.label, *about)
+            for y, (d, value) in zip(at, lines, strict=True):
+                on = getattr(row, d) == value
+                lower.plot(
+                    [x], [y], marker="o", linestyle="none", markersize=3.4 if on else 1.2,
+                    color=(BLUE if row in main else DARK) if on else "#cfcfcf",
+                )  # fmt: skip
+        upper.set_title(outcome.label, pad=11)
+        upper.text(0.5, 1.015, outcome.unit, transform=upper.transAxes, ha="center", va="bottom", fontsize=6.5)
+        upper.locator_params(axis="y", nbins=5)
+        upper.tick_params(axis="x", length=0, labelbottom=False)
+        lower.tick_params(axis="both", length=0, labelbottom=False)
+        lower.spines[["left", "bottom"]].set_visible(False)
+        lower.set_xlabel(f"estimates by their size;\n{outcome.better} is better")
+        lower.set_ylim(-below, 0)
+        lower.set_yticks(at, words if j == 0 else [""] * len(lines), fontsize=6.3, linespacing=0.95)
+    return figure
+
+
 def simulation(canvas: Canvas) -> Figure:
     """Coverage with an effect and rejections without one, a line a method, with Monte Carlo intervals."""
     from matplotlib.figure import Figure
@@ -1048,6 +1110,7 @@ def _wrap(text: str, width: int) -> str:
 FIGURES: dict[str, Callable[[Canvas], Figure]] = {
     "flow": flow,
     "design_forest": design_forest,
+    "specification_curve": specification_curve,
     "p_values": p_values,
     "simulation": simulation,
     "love": love,

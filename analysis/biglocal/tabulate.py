@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
-from biglocal import figures
+from biglocal import figures, provenance
 from biglocal.data.tables import FIRST_YEAR, TABLES
 from biglocal.headers import Column, Header, Template, words
 from biglocal.markup import unescaped
@@ -57,6 +57,7 @@ LABELLED = (
     "analysis",
 )
 RUN_VALUES = ("table", "what", "digest", "status")
+ENVIRONMENT_VALUES = ("group", "what", "value")
 PUBLISHED_VALUES = (
     "label", "label_unit", "unit", "source", "published", "published_interval", "ours", "ours_interval", "truth",
     "off", "covers", "difference", "verdict",
@@ -146,7 +147,10 @@ def check(press: Press, header: Header, file: str) -> None:
         _check_fed(press, header, file)
         for key in (*header.lines, *([header.group] if header.group else [])):
             named("lines", key, (*COLUMNS, "family"), "column of results")
-    values = {"rows": (*COLUMNS, *DERIVED), "run": RUN_VALUES, "published": PUBLISHED_VALUES}[header.source]
+    values = {
+        "rows": (*COLUMNS, *DERIVED), "run": RUN_VALUES, "published": PUBLISHED_VALUES,
+        "environment": ENVIRONMENT_VALUES,
+    }[header.source]  # fmt: skip
     for i, column in enumerate(header.columns):
         named(f"columns[{i}] ({column.head}).value", column.value, values, "value")
         if column.format:
@@ -270,7 +274,8 @@ def _table(press: Press, template: Template, rows: Sequence[Row]) -> Table:
         found = [[_find(press, template, c, line, key) for c in columns] for key, line in lines]
         groups = [label(press.study, header.group, key.get(header.group)) if header.group else "" for key, _ in lines]
     else:
-        records = _run_lines(press) if header.source == "run" else _published_lines(press)
+        of = {"run": _run_lines, "published": _published_lines, "environment": _environment_lines}
+        records = of[header.source](press)
         found = [[record[c.value] for c in columns] for record in records]
         groups = [str(record[header.group].text) if header.group else "" for record in records]
     for line in found:
@@ -509,6 +514,25 @@ def _run_lines(press: Press) -> list[dict[str, _Found]]:
             }
         )
     return out
+
+
+def _environment_lines(press: Press) -> list[dict[str, _Found]]:
+    """What the numbers depend on besides data and study: software and random numbers. No clock, no machine."""
+    locked = provenance.locked()
+    versions = dict(press.run.versions)
+    python = versions.pop("python", "")
+    run = {r.analysis for r in press.rows}
+    lines = [
+        ("Software", "Python", python),
+        *(("Software", name, said) for name, said in sorted(versions.items())),
+        ("Software", "Packages pinned in the lock", number(len(locked), 0)),
+        ("Software", "Digest of the lock", provenance.lock()[:12]),
+        ("Run", "Seed", str(press.study.seed)),
+        ("Run", "Draws of bootstrap and randomisation", number(press.run.draws, 0)),
+        ("Run", "Analyses in results.csv", number(len(run), 0)),
+        ("Run", "Rows in results.csv", number(len(press.rows), 0)),
+    ]
+    return [{k: _Found(v, (v,)) for k, v in zip(ENVIRONMENT_VALUES, line, strict=True)} for line in lines if line[2]]
 
 
 def _published_lines(press: Press) -> list[dict[str, _Found]]:
