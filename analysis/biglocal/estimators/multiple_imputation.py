@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from biglocal.estimators import estimator
+from biglocal.estimators import gee, mixed_logit, mixed_model, random_effects, within_person
 from biglocal.estimators._waves import Of, people, weighed
 from biglocal.model import DataError, Fit, Inapplicable, Sample, Term
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 Method = Literal["pmm", "normal"]
+MODELS = {  # imported by name, so that their code counts in the digest of what is imputed
+    "mixed_model": mixed_model.estimate, "within_person": within_person.estimate,
+    "random_effects": random_effects.estimate, "gee": gee.estimate, "mixed_logit": mixed_logit.estimate,
+}  # fmt: skip
 DONORS = 5
 RIDGE = 1e-5  # share of the predictors' variance added to it: collinear predictors still predict (mice's default)
 MUCH = 0.5  # a share of missing information from which on the result hangs on the imputation
@@ -64,7 +68,9 @@ def estimate(
         raise Inapplicable("nothing is missing: multiple imputation would do nothing. Use the model itself.")
     if frame.duplicated(["unit", "time"]).any():
         raise Inapplicable("a person has two rows in a wave: keep one.")
-    function = estimator(model)
+    if model not in MODELS:
+        raise Inapplicable(f"no model '{model}'. Choose from {', '.join(MODELS)}.")
+    function = MODELS[model]
     kept = sample.covariates if adjust else ()
     copies = _filled(frame, filled, sample.covariates, imputations, iterations, method, seed)
     done = pool([function(replace(sample, frame=f, covariates=kept, caution=""), of=of) for f in copies])
