@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import fake_rows
-from biglocal import exhibits, new, results, study
+from biglocal import estimate, exhibits, new, results, study
 from biglocal.estimators import estimator
 from biglocal.model import BiglocalError, Fit, Sample, StudyError
 from panels import panel
@@ -129,7 +129,7 @@ def test_an_entry_is_added_and_nothing_else_moves(
         ("subgroup", "age", {"of": "person"}, ("exists",)),
         ("subgroup", "tenure", {"of": "people"}, ("--of people", "person")),
         ("subgroup", "tenur", {"of": "person"}, ("--column tenur", "Did you mean 'tenure'")),
-        ("subgroup", "start", {"of": "area", "column": "wave"}, ("--level", "--cut")),
+        ("subgroup", "start", {"of": "area", "column": "wave"}, ("--level NAME=VALUE", "--cut")),
         ("subgroup", "start", {"of": "area", "column": "wave", "levels": ["a=one"]}, ("whole numbers",)),
         ("subgroup", "poor", {"of": "lsoa", "column": "imd", "levels": ["a=1"]}, ("--quantile",)),
         ("subgroup", "poor", {"of": "lsoa", "column": "imd", "cuts": [20.0]}, ("2 levels",)),
@@ -271,6 +271,22 @@ def test_the_estimator_it_writes_takes_staggered_starts(project: Path) -> None:
     sample = Sample(frame.assign(first_treated=first, d=d, y=y), "")
     assert mine(sample).terms[0].estimate == pytest.approx(0.75, abs=1e-12)
     assert mine(sample).terms[0].std_error == pytest.approx(0, abs=1e-12)
+
+
+def test_an_estimator_without_its_function_is_refused_before_the_run(project: Path) -> None:
+    call(project, "estimator", "mine")
+    file = project / "analysis/biglocal/estimators/mine.py"
+    file.write_text(file.read_text(encoding="utf-8").replace("def estimate(", "def estimated("), encoding="utf-8")
+    with pytest.raises(StudyError, match=r"estimators/mine.py defines no function estimate\(…\)"):
+        load(project)
+
+
+def test_an_estimator_that_gives_something_else_is_told_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("biglocal.estimators.estimator", lambda name: lambda sample: 0.3)
+    plan = study.load()
+    analysis = next(a for a in study.expand(plan) if a.estimator == "twfe" and a.outcome == "samhi")
+    with pytest.raises(StudyError, match=r"estimators/twfe.py: estimate\(sample\) gave a float. Return a Fit"):
+        estimate.work([analysis], panel(), plan, 99)
 
 
 def readme() -> list[str]:

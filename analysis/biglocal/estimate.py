@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from biglocal.data.tables import PERSONS
-from biglocal.model import Analysis, Fit, Inapplicable, Sample, Study, Term
+from biglocal.model import Analysis, Fit, Inapplicable, Sample, Study, StudyError, Term
 from biglocal.results import Row
 from biglocal.study import ON_REQUEST, expand, family, file_of, options, seeded_by
 
@@ -143,6 +143,9 @@ def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) 
     except Exception as e:
         e.add_note(f"in analysis {group[0].id}")
         raise
+    if not isinstance(fit, Fit):
+        file = f"estimators/{file_of(study, group[0].estimator)}.py"
+        raise StudyError(f"{file}: estimate(sample) gave a {type(fit).__name__}. Return a Fit, as model.py has it.")
     out: list[Result] = []
     outcome = study.outcomes.get(group[0].outcome)
     members = bool(group[0].respondents) and group[0].part != "members_truth"  # what is true is nobody's answer

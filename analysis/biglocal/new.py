@@ -137,8 +137,11 @@ def subgroup(
         named = list(found.allowed)
     if not named:
         what = f"{len(cuts or quantiles) + 1} levels" if cuts or quantiles else "levels"
-        more = "" if cuts or quantiles or found.kind not in NUMBERS[:2] else ", and --cut or --quantile"
-        raise StudyError(f"--level: column {column} of table {table} needs {what} with names. Give --level NAME{more}.")
+        how = "NAME" if cuts or quantiles else "NAME=VALUE"
+        more = ", or NAME with --cut or --quantile" if found.kind in NUMBERS[:2] and how != "NAME" else ""
+        raise StudyError(
+            f"--level: column {column} of table {table} needs {what} with names. Give --level {how}{more}."
+        )
     edit.entry(
         "subgroups", name,
         {

@@ -74,7 +74,11 @@ def settings(folder: str, name: str) -> tuple[str, ...]:
     for node in ast.parse((HERE / folder / f"{name}.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
             return tuple(a.arg for a in node.args.kwonlyargs if a.arg not in shared)
-    raise StudyError(
+    raise _no_function(folder, name, function)
+
+
+def _no_function(folder: str, name: str, function: str) -> StudyError:
+    return StudyError(
         f"{folder}/{name}.py defines no function {function}(…). See analysis/biglocal/{folder}/__init__.py."
     )
 
@@ -361,6 +365,9 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
                     f"{file}: {at}: subgroup {g} needs matched sets of LSOAs, comparison {k} (method {c.method}, "
                     f"level {c.level}) makes none. Use method {' or '.join(WITH_SETS)} at level lsoa."
                 )
+    for name in dict.fromkeys(file_of(study, e) for block in study.analyses for e in block.estimators):
+        if "\ndef estimate(" not in (HERE / "estimators" / f"{name}.py").read_text(encoding="utf-8"):
+            raise _no_function("estimators", name, "estimate")
     if study.cost_benefit is not None:
         _check_money(study, study.cost_benefit, file, named)
     for r in study.respondents.values():
