@@ -12,7 +12,7 @@ from biglocal.study import HERE
 
 ORDER = (
     "model", "data.tables", "study", "data", "matching", "levels", "residents", "sample", "estimators", "inference",
-    "placebo", "simulation", "recovery", "cost_benefit", "results", "disclosure", "release", "estimate", "worth", "provenance",
+    "placebo", "simulation", "recovery", "cost_benefit", "results", "disclosure", "estimate", "worth", "release", "provenance",
     "exhibits", "new", "trace", "diff", "run", "__main__",
 )  # fmt: skip
 RENDERING = {

@@ -15,7 +15,7 @@ import pytest
 
 from biglocal import release, results
 from biglocal.results import Row
-from biglocal.study import load
+from biglocal.study import load, sources
 
 STUDY = load()
 BASE: dict[str, Any] = {
@@ -149,6 +149,74 @@ def test_money_made_of_an_estimate_that_is_not_shown() -> None:
     assert [r.status for r in release.control([few, worth], STUDY)[0]] == ["suppressed"] * 2
     shown, _ = release.control([replace(few, n_least=200), worth], STUDY)
     assert [(r.status, r.n_obs) for r in shown] == [("ok", 1005)] * 2
+
+
+def money(view: str, term: str, **more: Any) -> Row:
+    return row("cost_benefit", "life_satisfaction", estimator=view, term=term, **more)
+
+
+def source(part: str, **more: Any) -> Row:
+    """A row of persons of which the cost-benefit sums are made, of too few."""
+    found = next(a for a in sources(STUDY) if a.part == part)
+    given = {"term": "att", "n_obs": 1000, "n_persons": 1000, "n_least": 5, "df": 149.0, "n_clusters": 150} | more
+    own = row(part, "life_satisfaction", subgroup=found.subgroup, estimator=found.estimator, **given)
+    return replace(own, analysis=found.id)
+
+
+def test_of_money_only_what_is_made_of_a_withheld_estimate_goes() -> None:
+    main, years = next(iter(STUDY.cost_benefit.scenarios)), "by_year"  # type: ignore[union-attr]
+    free = [
+        money("inputs", "input", level="value"), money("inputs", "deflator", level="deflator", period=2015),
+        money("scenario", "cost", level=main), money("scenario", "break_even_effect", level=main),
+        money("one_way", "input_low", level="value"), money("equity", "weight", level="more deprived half"),
+    ]  # fmt: skip
+    of_effect = [
+        money("inputs", "input", level="effect"), money("scenario", "net_benefit", level=main),
+        money("scenario", "cost_per_point_year", level=main, estimate=None, status="inapplicable", reason="not above"),
+        money("one_way", "net_benefit_low", level="value"), money("one_way", "input_low", level="effect"),
+        money("acceptability", "probability", period=1000),
+    ]  # fmt: skip
+    of_years = [money("scenario", "net_benefit", level=years), money("scenario", "effect_year", level=years, period=3)]
+    of_equity = [
+        money("equity", "benefit", level="more deprived half"), money("equity", "net_benefit"),
+        money("equity", "difference"),
+    ]  # fmt: skip
+    other = [money("equity", "benefit", level="less deprived half")]
+    everything = [*free, *of_effect, *of_years, *of_equity, *other]
+    for small, gone in (
+        (source("effects"), of_effect),
+        (source("years", term="event_time", period=3), of_years),
+        (source("years", term="event_time", period=-3), []),
+        (source("equity", level="more deprived half"), of_equity),
+    ):
+        shown, _ = release.control([small, *everything], STUDY)
+        assert shown[0].status == "suppressed"
+        assert [r for r, s in zip(everything, shown[1:], strict=True) if s.status == "suppressed"] == gone
+        assert all("would give away" in r.reason for r in shown[1:] if r.status == "suppressed")
+
+
+def test_the_lines_of_a_table_by_effect_do_not_name_a_withheld_effect() -> None:
+    lines = [money("two_way", "net_benefit", level=f"{x:.6f}", period=v) for x in (-0.285722, 0.015267) for v in (1, 2)]
+    shown, findings = release.control([source("effects"), *lines], STUDY)
+    assert [r.level for r in shown[1:]] == ["effect 1", "effect 1", "effect 2", "effect 2"]
+    assert not any("0.285" in f.level or "0.015" in f.level for f in findings)
+    shown, _ = release.control([source("effects", n_least=200), *lines], STUDY)
+    assert [r.level for r in shown[1:]] == [r.level for r in lines]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("overlap: 3 who did not answer", "overlap: fewer than 10 who did not answer"),
+        ("3 treated rows could not be imputed", "Fewer than 10 treated rows could not be imputed"),
+        ("Left. 4 persons without an answer", "Left. Fewer than 10 persons without an answer"),
+        ("of 1,234 units", "of 1,235 units"),
+        ("3 treated LSOAs left", "3 treated LSOAs left"),
+    ],
+)
+def test_counts_of_persons_in_a_caution(said: str, shown: str) -> None:
+    why = row("effects", term="", status="inapplicable", reason=said)
+    assert release.control([why], STUDY)[0][0].reason == shown
 
 
 def test_counts_are_rounded_alike_wherever_they_stand() -> None:

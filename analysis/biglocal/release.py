@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from biglocal import worth
 from biglocal.data.tables import PERSONS
 from biglocal.disclosure import CHECKED, Cell, Kind, Relation, Verdict, protect, rounded
 from biglocal.model import Disclosure, Study
@@ -33,10 +34,11 @@ NUMBERS = (
 )  # fmt: skip
 EXTREME = re.compile(r"(^|_)(max|min|maximum|minimum(?!_detectable)|largest|smallest|range|oldest|youngest)(_|$)")
 OF_PERSONS = re.compile(
-    r"\b(\d[\d,]*)(?= (rows?|persons?|people|respondents?|residents|members?|adults?|observations?|values|without"
-    r"|of no)\b)"
+    r"\b(\d[\d,]*)(?= (treated )?(rows?|persons?|people|respondents?|residents|members?|adults?|observations?|values"
+    r"|units?|who|without|of no)\b)"
 )
 MADE = (MONEY, "simulation")  # parts whose estimates are of other rows, or of outcomes drawn anew: of nobody's answers
+GIVES_AWAY = "It would give away an estimate of few persons: not shown. Join the small cells."
 ACRO = "1.0.2"  # the version whose results.json this is: its loader takes no other
 NAMES: dict[str, str] = {
     "threshold": "persons behind a number",
@@ -80,7 +82,9 @@ def control(rows: Sequence[Row], study: Study) -> tuple[tuple[Row, ...], tuple[F
     cells, relations = _cells(mine, study)
     verdicts = protect(cells.values(), relations, study.disclosure) if cells else {}
     held = {r.analysis for r in mine if verdicts[_estimate(r)].rule}
-    worth = {a.part for a in sources(study) if a.id in held}
+    made_of = {a.id for a in sources(study)}
+    unseen = [r for r in mine if r.analysis in made_of and verdicts[_estimate(r)].rule]
+    effects: dict[str, str] = {}  # level of the two-way sums, an effect -> its place among them
     waves = {(r.analysis, r.period) for r in mine if verdicts[_estimate(r)].rule and _kind(r) == "count"}
     out: list[Row] = []
     findings: list[Finding] = []
@@ -88,18 +92,23 @@ def control(rows: Sequence[Row], study: Study) -> tuple[tuple[Row, ...], tuple[F
         if not personal(row, study):
             out.append(replace(row, n_least=None))
             continue
+        if row.part == MONEY and any(worth.depends(study, row, r) for r in unseen):
+            verdict = Verdict("complementary", GIVES_AWAY)
+            if row.estimator == "two_way":  # the level is an effect, within the interval of the one that is withheld
+                row = replace(row, level=effects.setdefault(row.level, f"effect {len(effects) + 1}"))
+            shown, found = _row(row, verdict, verdicts, study)
+            out.append(shown)
+            findings += found
+            continue
         if row.status != "ok":
             out.append(replace(row, reason=_scrubbed(row.reason, study.disclosure), n_least=None))
             continue
         verdict = Verdict() if row.part in MADE else verdicts[_estimate(row)]
-        # a joint test, a difference and a sum of money give away the estimate that they are made of
+        # a joint test and a difference give away the estimate that they are made of
         test = row.analysis in held and (row.term == "difference" or row.df_num is not None)
-        money = row.part == MONEY and worth - ({"equity"} if "equity" not in row.analysis else set())
         rate = (row.analysis, row.period) in waves and row.term.startswith("rate")
-        if not verdict.rule and (test or money or rate):
-            verdict = Verdict(
-                "complementary", "It would give away an estimate of few persons: not shown. Join the small cells."
-            )
+        if not verdict.rule and (test or rate):
+            verdict = Verdict("complementary", GIVES_AWAY)
         shown, found = _row(row, verdict, verdicts, study)
         out.append(shown)
         findings += found
@@ -286,7 +295,8 @@ def _scrubbed(text: str, rules: Disclosure) -> str:
     def put(match: re.Match[str]) -> str:
         count = int(match[1].replace(",", ""))
         if 0 < count < rules.min_cell:
-            return f"fewer than {rules.min_cell}"
+            start = text[: match.start()].rstrip().endswith(".") or not match.start()
+            return f"{'Fewer' if start else 'fewer'} than {rules.min_cell}"
         return f"{rounded(count, rules.round_to):,}"
 
     return OF_PERSONS.sub(put, text)

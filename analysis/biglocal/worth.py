@@ -65,6 +65,34 @@ def rows(study: Study, tier: str, analysis: Analysis, before: Sequence[Row], dig
         return (replace(base, level=name, status="inapplicable", reason=str(e)),)
 
 
+WITHOUT_EFFECT = ("cost", "break_even_effect", "break_even_point_years", "spent_year", "cost_year")
+
+
+def depends(study: Study, row: Row, source: Row) -> bool:
+    """Whether a cost-benefit row is computed from the number of `source`, a row of `study.sources`.
+
+    Inputs, prices and costs are from no estimate, nor is the effect at which benefit and cost are equal.
+    """
+    money = study.cost_benefit
+    assert money is not None
+    main = next(iter(money.scenarios.values()))
+    scenario = money.scenarios.get(row.level, main) if row.estimator == "scenario" else main
+    taken = {"average": ("effects", "att"), "by_year": ("years", "event_time"), "known": ("truth", "att")}
+    of = {taken[scenario.effect]}
+    here = (source.part, source.term)
+    if source.part == "years" and (source.period or 0) < 0:  # before the start
+        return False
+    if row.estimator == "equity":
+        return source.part == "equity" and row.term not in ("residents", "weight") and row.level in ("", source.level)
+    if row.estimator == "inputs":
+        return row.level == "effect" and here == taken["average"]
+    if row.estimator == "scenario":
+        return row.term not in WITHOUT_EFFECT and here in of
+    if row.estimator == "one_way" and row.term.startswith("input_") and row.level != "effect":
+        return False
+    return here in {*of, taken["average"]}
+
+
 Said = dict[str, Any]
 
 
