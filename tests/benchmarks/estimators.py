@@ -301,7 +301,7 @@ def main() -> None:
             more = measured(kept, name, args.runs)
             rows += more[0]
             held += more[1]
-            measure.say("\n".join(" | ".join(r) for r in (*more[0], *more[1])))
+            sys.stderr.write("\n".join(" | ".join(r) for r in (*more[0], *more[1])) + "\n")
     header = ["", "cold s", "warm s", "ratio", "processor s", "peak MB", "of which data", "effect", "error or p"]
     bare = measure.command(["-c", "import pandas"])[0]
     text = f"""# Benchmark
