@@ -244,15 +244,15 @@ class _Deal:
     def _some(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """The first steps of a Fisher-Yates shuffle of each stratum, for all draws at once."""
         deck = np.repeat(self.order.astype(np.int32)[:, None], size, axis=1)
-        each = np.arange(size)
+        flat, each = deck.reshape(-1), np.arange(size)  # one index is found sooner than two
         for a, b, t in zip(self.bounds, self.bounds[1:], self.slots, strict=False):
             kinds = set(self.label[(self.places >= a) & (self.places < b)].tolist())
             if t == 0 or (t == b - a and len(kinds) == 1):
                 continue
             for j in range(a, min(a + t, b - 1)):
-                other = j + (rng.random(size) * (b - j)).astype(np.int64)
-                taken = deck[other, each]
-                deck[other, each] = deck[j]
+                other = (j + (rng.random(size) * (b - j)).astype(np.int64)) * size + each
+                taken = flat[other]
+                flat[other] = deck[j]
                 deck[j] = taken
         return np.asarray(deck[self.places].T, dtype=np.int64)
 
