@@ -26,7 +26,7 @@ from biglocal.results import digest
 from biglocal.wording import FORMATS, decimals, interval, label, level_unit, number, order, p_phrase, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -319,7 +319,7 @@ def love(canvas: Canvas) -> Figure:
     height = 0.25 * len(covariates) + 1.05
     figure = Figure(figsize=(WIDTH, height))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
-    figure.subplots_adjust(left=0.365, right=0.975, top=1 - 0.33 / height, bottom=0.58 / height, wspace=0.09)
+    figure.subplots_adjust(left=0.385, right=0.975, top=1 - 0.33 / height, bottom=0.58 / height, wspace=0.09)
     at = range(len(covariates))
     hollow = {"color": ORANGE, "marker": "s", "markerfacecolor": "white", "linestyle": "none", "markersize": 4.5}
     full = {"color": BLUE, "marker": "o", "linestyle": "none", "markersize": 4.5}
@@ -338,7 +338,9 @@ def love(canvas: Canvas) -> Figure:
     for x in (-threshold, threshold):
         left.axvline(x, color=DARK, linewidth=0.8, linestyle=":")
     left.set(yticks=list(at), ylim=(-0.6, len(covariates) - 0.4), xlabel="Standardised mean difference")
-    left.set_yticklabels([_wrap(label(canvas.study, "outcome", c), 38) for c in covariates], linespacing=1.0)
+    left.set_yticklabels(
+        [_wrap(label(canvas.study, "outcome", c), 46) for c in covariates], linespacing=1.0, fontsize=6.3
+    )
     right.set_xscale("log", base=2)
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -630,7 +632,8 @@ def participation(canvas: Canvas) -> Figure:
     ax.set_yticks([-i - 0.3 for i in range(len(waves))])
     ax.set_yticklabels([str(w) for w in waves])
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel("members of partnerships", loc="left")
+    ax.xaxis.set_major_formatter(lambda v, _: number(v, 0))
+    ax.set_xlabel("Members of partnerships", loc="left")
     ax.margins(x=0.08)
     figure.legend(loc="upper left", ncols=2, bbox_to_anchor=(0.07, 1.0), borderaxespad=0.2)
     return figure
@@ -653,7 +656,7 @@ def design_forest(canvas: Canvas) -> Figure:
     lines = sorted(
         {design(r) for r in canvas.rows}, key=lambda k: [order(study, d, v) for d, v in zip(varying, k, strict=True)]
     )
-    words = ["\n".join(_wrap(label(study, d, v), 44) for d, v in zip(varying, k, strict=True)) for k in lines]
+    words = ["\n".join(_wrap(label(study, d, v), 41) for d, v in zip(varying, k, strict=True)) for k in lines]
     tall = [0.13 * (1 + w.count("\n")) + 0.1 for w in words]
     height = sum(tall) + 1.03
     figure = Figure(figsize=(WIDTH, height))
@@ -721,21 +724,23 @@ def specification_curve(canvas: Canvas) -> Figure:
         of |= {tuple(getattr(r, d) for d in dimensions): r for r in main}
         rows = sorted(of.values(), key=lambda r: (_value(r.estimate), r.analysis))
         upper.axhline(0, color=GREY, linewidth=0.7)
+        full: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 5, "elinewidth": 1.6}
+        hollow = {"color": DARK, "marker": "s", "markersize": 2.8, "markerfacecolor": "white", "elinewidth": 0.7}
+        grid = [
+            (x, y, getattr(r, d) == v, r in main)
+            for x, r in enumerate(rows)
+            for y, (d, v) in zip(at, lines, strict=True)
+        ]
+        lower.plot(*_apart((x, y) for x, y, on, _ in grid if not on), "o", color="#cfcfcf", markersize=1.2)
+        for style, own in ((hollow, False), (full, True)):
+            mine = [(x, r) for x, r in enumerate(rows) if (r in main) == own]
+            values = [_value(r.estimate) for _, r in mine]
+            upper.errorbar([x for x, _ in mine], values, yerr=_errors([r for _, r in mine]), linestyle="none", **style)
+            dots = _apart((x, y) for x, y, on, first in grid if on and first == own)
+            lower.plot(*dots, "o", color=style["color"], markersize=3.4)
         for x, row in enumerate(rows):
-            style: dict[str, Any] = (
-                {"color": BLUE, "marker": "o", "markersize": 5, "elinewidth": 1.6}
-                if row in main
-                else {"color": DARK, "marker": "s", "markersize": 2.8, "markerfacecolor": "white", "elinewidth": 0.7}
-            )
-            upper.errorbar([x], [_value(row.estimate)], yerr=_errors([row]), linestyle="none", **style)
             about = [label(study, d, getattr(row, d)) for d in dimensions]
             canvas.tell(upper, x, _value(row.estimate), row, outcome.label, *about)
-            for y, (d, value) in zip(at, lines, strict=True):
-                on = getattr(row, d) == value
-                lower.plot(
-                    [x], [y], marker="o", linestyle="none", markersize=3.4 if on else 1.2,
-                    color=(BLUE if row in main else DARK) if on else "#cfcfcf",
-                )  # fmt: skip
         upper.set_title(outcome.label, pad=11)
         upper.text(0.5, 1.015, outcome.unit, transform=upper.transAxes, ha="center", va="bottom", fontsize=6.5)
         upper.locator_params(axis="y", nbins=5)
@@ -746,6 +751,11 @@ def specification_curve(canvas: Canvas) -> Figure:
         lower.set_ylim(-below, 0)
         lower.set_yticks(at, words if j == 0 else [""] * len(lines), fontsize=6.3, linespacing=0.95)
     return figure
+
+
+def _apart(points: Iterable[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    pairs = list(points)
+    return [x for x, _ in pairs], [y for _, y in pairs]
 
 
 def simulation(canvas: Canvas) -> Figure:
@@ -884,7 +894,7 @@ def tornado(canvas: Canvas) -> Figure:
             )  # fmt: skip
     ax.axvline(main, color=DARK, linewidth=0.9)
     ax.axvline(0, color=DARK, linewidth=0.9, linestyle=":")
-    ax.set_xlim(min([0.0, *ends]) - 0.27 * reach, max([0.0, *ends]) + 0.22 * reach)
+    ax.set_xlim(min([0.0, *ends]) - 0.36 * reach, max([0.0, *ends]) + 0.22 * reach)
     ax.set_ylim(-len(names) + 0.45, 0.55)
     ax.set_yticks([-i for i in range(len(names))])
     ax.set_yticklabels([_wrap(label(study, "level", n), 36) for n in names], fontsize=7, linespacing=1.0)
@@ -1031,6 +1041,7 @@ def power_curve(canvas: Canvas) -> Figure:
         ax.set(ylabel=outcome.unit, xlabel="Treated areas", xlim=(0, None))
         ax.set_ylim(bottom=0)
         ax.locator_params(axis="both", nbins=5)
+    figure.subplots_adjust(hspace=0.8)  # the axes' names stand between a panel and the next one's title
     found: dict[str, Any] = {}
     for ax in axes:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
