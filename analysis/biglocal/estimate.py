@@ -28,6 +28,7 @@ UNITS = {  # of terms that are not in their outcome's
     "breakdown_relative_magnitudes": "ratio",
     "comparison_weight": "share",
     "two_by_two_weight": "share",
+    "digits": "digits",
 }
 OF_ALL = ("relative_magnitudes", "smoothness", "minimum_detectable_with")  # level and period are no group of rows
 Result = tuple[Analysis, "Fit | str"]

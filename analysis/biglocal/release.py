@@ -169,9 +169,10 @@ def _sample(row: Row) -> str:
 
 
 def _estimate(row: Row) -> str:
-    """One name for one number, by whatever inference, in whatever part of the report it stands."""
+    """One name for one number, by whatever inference or library, in whatever part of the report it stands."""
     period = "" if row.period is None else str(row.period)
-    return f"estimate {row.estimator} {row.term} {row.level} {period} in {_sample(row)} of {row.n_obs}"
+    estimator = "twfe" if row.part == "twins" else row.estimator
+    return f"estimate {estimator} {row.term} {row.level} {period} in {_sample(row)} of {row.n_obs}"
 
 
 def _counts(row: Row) -> dict[str, str]:

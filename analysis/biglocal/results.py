@@ -42,6 +42,7 @@ subgroups   outcome; subgroup = `progress`: att with level in `level`; differenc
             statistic, df, p_value), and for two levels its size (estimate, std_error)
 robustness  outcome, comparison, treatment: att
 estimators  outcome, estimator, treatment: att; event_time and other aggregates where the estimator has them
+twins       outcome, estimator (a library): att; digits to which it and its error are those of our solver
 decomposition  outcome: att; by level comparison and comparison_weight (types), two_by_two and two_by_two_weight (pairs)
 placebo_dates  outcome, treatment (a pretended start, years before the true one alone): att
 placebo_outcomes  outcome: att

@@ -44,7 +44,7 @@ PARTS = (
     "programme", "flow", "balance", "overlap", "quality", "trends", "effects", "truth", "years", "subgroups",
     "rivals", "estimators", "sensitivity", "placebo", "simulation", "robustness", "spending", "equity",
     "participation", "participants", "change", "association", "attrition", "losses", "members_truth", "recovery",
-    "families", "placebo_dates", "placebo_outcomes", "calendar", "decomposition", "dose", "counts",
+    "families", "placebo_dates", "placebo_outcomes", "calendar", "decomposition", "dose", "counts", "twins",
 )  # fmt: skip
 MONEY = "cost_benefit"  # the part whose rows are made of other rows
 MONEY_VIEWS = ("one_way", "two_way", "acceptability", "equity")

@@ -115,6 +115,7 @@ FORMATS: dict[str, Callable[[float, Row | None], str]] = {
     "year": lambda v, _: f"{int(v)}",
     "signed": lambda v, _: ("+" if v > 0 else "") + number(v, 0),
     "number4": lambda v, _: number(v, 4),
+    "number8": lambda v, _: number(v, 8),
     "percent": lambda v, _: number(100 * v, 1) + "%",
     "given": lambda v, row: f"{v:.0f}" if row and row.unit == "year" else plain(round(v, 0 if abs(v) >= 1000 else 4)),
     "text": lambda v, _: str(v),

@@ -25,8 +25,9 @@ OWN = (
     "logit_did",
     "poisson",
     "rosenbaum",
+    "twins",
     "unmeasured",
-)  # periods are years, or the scale is a log: laws in files of their own
+)  # periods are years, the scale is a log, or several engines: laws in files of their own
 BALANCED = (
     "goodman_bacon",
     "synthetic_did",
