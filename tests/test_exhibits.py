@@ -437,6 +437,23 @@ def test_placebo_effects_in_words_are_counted(tmp_path: Path) -> None:
     text = str(Text(report(tmp_path, tuple(found(r) for r in ROWS))))
     count = len([r for r in tests if r.treatment == "placebo_2013"])
     assert f"at the unadjusted level in {count} of the {len(tests)} tests" in text
+    bold = replace(PLAN, policy=replace(PLAN.policy, conf_level=0.9))
+    assert "were there nothing, 90% of such tests would find nothing" in str(Text(report(tmp_path / "b", plan=bold)))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_money_in_words_is_true_to_the_numbers(tmp_path: Path) -> None:
+    """With a clear gain nothing is left open, and it is not said that sampling error leaves it so."""
+
+    def net(low: float, value: float, high: float) -> tuple[Row, ...]:
+        wanted = [r for r in ROWS if r.part == "cost_benefit" and r.term == "net_benefit" and r.estimator == "scenario"]
+        return tuple(replace(r, estimate=value, conf_low=low, conf_high=high) if r in wanted else r for r in ROWS)
+
+    open_sign, over = "the sampling error of the effect leaves it open", "The interval of the net benefit holds nought"
+    clear = str(Text(report(tmp_path / "a", net(10.0, 40.0, 70.0), REAL)))
+    assert "changes the sign of the estimate." in clear and open_sign not in clear and over not in clear
+    doubtful = str(Text(report(tmp_path / "b", net(-10.0, 40.0, 90.0), REAL)))
+    assert open_sign in doubtful and over in doubtful
 
 
 def test_power_table_holds_the_published_size_where_there_is_one(out: Path) -> None:
