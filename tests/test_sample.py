@@ -247,6 +247,81 @@ def test_a_truth_is_one_of_its_own_measure(study: Study, tier: Tier) -> None:
     assert "effect" not in other.sample(analysis("anxiety_mean")).frame
 
 
+def test_spending_is_the_areas_own_until_the_last_year_per_resident(study: Study, tier: Tier) -> None:
+    ids = sorted(map(str, tier.table("programme")["area_id"]))
+    # 1,000 GBP more for each next area in 2016 and again in 2018; the last area has no row; 2020 comes too late
+    costs = pd.DataFrame(
+        [(a, y, 1000.0 * (i + 1)) for i, a in enumerate(ids[:-1]) for y in (2016, 2018, 2020)],
+        columns=["area_id", "year", "amount"],
+    )
+    paid = replace(tier, digests={**tier.digests, "costs": "made"}, _kept={**tier._kept, "costs": costs})
+    draw = Draw(study, paid)
+    sample = draw.sample(replace(analysis("samhi"), estimator="dose_response"))
+    assert study.outcomes["samhi"].last_year == 2019
+    assert sample.covariates == ("spend",)
+    f = sample.frame
+    assert f.loc[f["treated"] == 0, "spend"].isna().all()
+    cells, _ = draw.matched("nearest")
+    own = cells[cells["weight"] > 0]["area_id"].astype(object).reset_index(drop=True)
+    areas = tier.table("areas").dropna(subset="area_id")
+    people = (areas["population"] * areas["share"]).groupby(areas["area_id"].astype(str)).sum()
+    treated = f[f["treated"] == 1]
+    expected = [0.0 if a == ids[-1] else 2000.0 * (ids.index(a) + 1) / people[a] / 100 for a in own[treated["unit"]]]
+    assert len(set(expected)) > 10
+    assert treated["spend"].to_numpy() == pytest.approx(expected)
+    with pytest.raises(Inapplicable, match="Spending"):
+        Draw(study, tier).sample(replace(analysis("samhi"), estimator="dose_response"))
+
+
+def test_the_offset_is_the_logarithm_of_the_residents(draw: Draw, tier: Tier) -> None:
+    sample = draw.sample(replace(analysis("burglary_count"), estimator="poisson_counts"))
+    assert sample.covariates == ("log_population",)
+    cells, _ = draw.matched("nearest")
+    lsoa = cells[cells["weight"] > 0]["lsoa11"].astype(object).reset_index(drop=True)[sample.frame["unit"]]
+    people = tier.table("areas").set_index("lsoa11")["population"].reindex(lsoa)
+    assert np.exp(sample.frame["log_population"].to_numpy()) == pytest.approx(people.to_numpy(dtype=float))
+
+
+def test_covariates_of_persons_and_areas_come_along_and_gaps_leave_with_a_word(study: Study, tier: Tier) -> None:
+    asked = replace(analysis("high_anxiety"), estimator="drdid_sections")
+    survey = tier.table("survey")
+    whole = survey.assign(age=survey["age"].fillna(40), sex=survey["sex"].fillna("male"))
+    sample = Draw(study, replace(tier, _kept={**tier._kept, "survey": whole})).sample(asked)
+    assert sample.covariates[0] == "age"
+    assert sample.covariates[-1] == "imd"
+    sexes = sorted(map(str, survey["sex"].cat.categories))
+    assert sample.covariates[1:-1] == tuple(f"sex_{s}" for s in sexes[1:])  # the first is what is left
+    f = sample.frame
+    assert not f[list(sample.covariates)].isna().any(axis=None)
+    assert set(np.unique(f[f"sex_{sexes[1]}"])) == {0.0, 1.0}
+    # rows and answers stay together: the mean age of those with high anxiety is that in the table
+    cells, _ = Draw(study, tier).matched("nearest")
+    inside = whole["lsoa11"].isin(set(cells.loc[cells["weight"] > 0, "lsoa11"])) & whole["anxiety"].between(0, 10)
+    high = whole[inside & (whole["anxiety"] >= 6)]
+    assert f.loc[f["y"] == 100, "age"].mean() == pytest.approx(high["age"].mean())
+    assert f.loc[f["y"] == 100, f"sex_{sexes[1]}"].mean() == pytest.approx((high["sex"] == sexes[1]).mean())
+    blank = whole.assign(age=whole["age"].where(whole["person_id"] % 3 != 0))
+    less = Draw(study, replace(tier, _kept={**tier._kept, "survey": blank})).sample(asked)
+    assert f"{len(f) - len(less.frame):,} rows with a covariate missing left." in less.caution
+    assert 0.6 * len(f) < len(less.frame) < 0.7 * len(f)
+    assert less.frame["age"].notna().all()
+
+
+def test_a_pretended_start_sees_no_year_after_its_last(draw: Draw, study: Study) -> None:
+    true, pretended = (draw.sample(analysis("samhi", treatment=t)).frame for t in ("common_start", "placebo_2013"))
+    last = study.treatments["placebo_2013"].last_year
+    assert last is not None
+    assert last < 2015
+    assert pretended["time"].max() == last
+    assert set(pretended.loc[pretended["d"] == 1, "time"]) == set(range(2013, last + 1))
+    before = true[true["time"] <= last]  # the same rows, as far as both have them
+    assert set(zip(pretended["unit"], pretended["time"], strict=True)) <= set(
+        zip(before["unit"], before["time"], strict=True)
+    )
+    both = pretended.merge(before, on=["unit", "time"], suffixes=("", "_true"))
+    assert (both["y"] == both["y_true"]).all()
+
+
 def test_classify() -> None:
     cut = Subgroup("age", "Age", "person", "age", ("young", "old"), cuts=(34,))
     assert list(classify(cut, pd.Series([16, 34, 35, None]), pd.Series([0]))) == ["young", "young", "old", ""]

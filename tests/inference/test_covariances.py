@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from biglocal.inference.hac import driscoll_kraay, newey_west
 from biglocal.inference.regression import Regression, regression
-from biglocal.inference.twoway import Covariance, clustered, independent
+from biglocal.inference.twoway import Covariance, area_and_year, clustered, independent
 from biglocal.model import Inapplicable
 from panels import panel
 from reference_cases import case, data
@@ -117,6 +118,33 @@ def test_what_cannot_be_estimated_is_refused(arguments: dict[str, Any], reason: 
     plain: dict[str, Any] = {"y": [1.0, 2.0, 4.0, 3.0], "x": [0.0, 1.0, 1.0, 0.0]}
     with pytest.raises(Inapplicable, match=reason):
         regression(**{**plain, **arguments})
+
+
+@pytest.mark.parametrize("rows", ["balanced", "unbalanced"])
+def test_the_att_clustered_on_area_and_year_is_that_of_linearmodels(rows: str) -> None:
+    """Its raw two-way sandwich, times our factor: the smaller number of clusters, and K of what is nested in none."""
+    from linearmodels.panel import PanelOLS
+
+    from biglocal.estimators import twfe
+
+    drawn = panel(seed=2, effect=0.3, years=8)
+    if rows == "unbalanced":
+        drawn = replace(drawn, frame=drawn.frame.sample(frac=0.8, random_state=1))
+    fit = twfe.estimate(drawn)
+    term = area_and_year(twfe.estimate, drawn, fit, np.random.default_rng(0), conf_level=0.95).terms[0]
+    f = drawn.frame.set_index(["unit", "time"], drop=False).rename_axis(["entity", "year"])
+    model = PanelOLS(f["y"], f[["d"]], weights=f["weight"], entity_effects=True, time_effects=True)
+    theirs = model.fit(
+        cov_type="clustered", clusters=f[["cluster", "time"]], debiased=False, auto_df=False, count_effects=False,
+        group_debias=False,
+    )  # fmt: skip
+    n, years = len(f), f["time"].nunique()
+    factor = np.sqrt(years / (years - 1) * (n - 1) / (n - 2))
+    assert term.estimate == pytest.approx(theirs.params["d"], rel=1e-8)
+    assert term.std_error == pytest.approx(theirs.std_errors["d"] * factor, rel=1e-8)
+    assert term.df == years - 1
+    interval = theirs.params["d"] + np.array([-1, 1]) * stats.t.ppf(0.975, years - 1) * term.std_error
+    assert (term.conf_low, term.conf_high) == pytest.approx(tuple(interval), rel=1e-8)
 
 
 def test_degenerate_clusters_and_lags_are_refused() -> None:
