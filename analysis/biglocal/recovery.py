@@ -118,8 +118,7 @@ def summary(found: Sequence[Found], truth: dict[Key, float], level: float) -> Fi
     import numpy as np
 
     terms: list[Term] = []
-    off: list[int | None] = []
-    narrow: list[int | None] = []
+    why: dict[str, list[str]] = {}
     for key, true in truth.items():
         name, period, group = key
         values = np.array([one[key] for one in found if key in one])
@@ -139,10 +138,19 @@ def summary(found: Sequence[Found], truth: dict[Key, float], level: float) -> Fi
             Term(f"{name}_coverage", covered, conf_low=ends[0], conf_high=ends[1], **at),
         ]
         if ends[1] < BAND[0] or ends[0] > BAND[1]:
-            (off if abs(bias) > 3 * monte_carlo else narrow).append(period)
-    said = []
-    if off:
-        said.append("Too few intervals hold what is true because the estimate is off: those who answered are not all.")
-    if narrow:
-        said.append("Coverage is not nominal though the estimate is not off: the errors are.")
+            reason = _reason(bias, monte_carlo, float(error.mean()) / spread)
+            about = [x for x in (None if period is None else str(period), group) if x]
+            why.setdefault(reason, []).append(f"{', '.join(about)} {name}" if about else name)
+    said = [f"Coverage is not nominal ({'; '.join(where)}): {reason}" for reason, where in why.items()]
     return Fit(tuple(terms), len(found), len(found), len(found), 0, caution=" ".join(said))
+
+
+def _reason(bias: float, monte_carlo: float, ratio: float) -> str:
+    """Why intervals hold the truth too seldom or too often: bias, as far as it is told from nought, or the errors."""
+    if abs(bias) > 3 * monte_carlo:
+        return "the estimate is off, as those who answered are not all."
+    if ratio < 0.97:
+        return "the estimate is not off, its errors are smaller than its spread."
+    if ratio > 1.03:
+        return "the estimate is not off, its errors are larger than its spread."
+    return "the estimate is not off and its errors are as large as its spread; it is not normal, or this is chance."

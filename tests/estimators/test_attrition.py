@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from biglocal import inference
-from biglocal.estimators import attrition, gee, response_weights
+from biglocal.estimators import attrition, correction, gee, response_weights
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 TRUE = 1.0
@@ -88,6 +88,85 @@ def test_the_weighted_change_is_nearer_the_truth_than_the_naive() -> None:
     assert abs(np.mean(errors)) < 1
 
 
+@pytest.mark.parametrize("levels", [(), ("men", "women")])
+def test_errors_are_those_of_all_equations_together(levels: tuple[str, ...]) -> None:
+    """The logits', the shares' and the weighted means' equations stacked, their slopes by finite differences."""
+    s = replace(lost(persons=300, strength=0.5), levels=levels)
+    fit = response_weights.estimate(s, of="change")
+    f = s.frame.assign(officer=(s.frame["role"] == "officer").astype(float), woman=(s.frame["level"] == "women") * 1.0)
+    wide = f.pivot_table(index="unit", columns="time", values="y", dropna=False)
+    first = f[f["time"] == 2016].set_index("unit")
+    y = wide.to_numpy()
+    x = np.column_stack([np.ones(300), first[["age", "officer"]], *([first["woman"]] if levels else []), y[:, 0]])
+    x3 = np.column_stack([x, np.nan_to_num(y[:, 1])])
+    r2 = np.isfinite(y[:, 1])
+    r3 = r2 & np.isfinite(y[:, 2])
+    k, m = x.shape[1], x3.shape[1]
+    cells = [(first["woman"] == i).to_numpy() for i in (0, 1)] if levels else [np.ones(300, dtype=bool)]
+
+    def equations(at: np.ndarray) -> np.ndarray:
+        a, share2, b, share3 = at[:k], at[k], at[k + 1 : k + 1 + m], at[k + 1 + m]
+        means = at[k + m + 2 :].reshape(len(cells), 3)
+        p2, p3 = 1 / (1 + np.exp(-x @ a)), 1 / (1 + np.exp(-x3 @ b))
+        w2, w3 = r2 * share2 / p2, r3 * share2 / p2 * share3 / p3
+        blocks = [
+            x * (r2 - p2)[:, None],
+            (r2 - share2)[:, None],
+            x3 * (r2 * (r3 - p3))[:, None],
+            (r2 * (r3 - share3))[:, None],
+        ]
+        for inside, (one, two, three) in zip(cells, means, strict=True):
+            rows = [y[:, 0] - one, w2 * (np.nan_to_num(y[:, 1]) - two), w3 * (np.nan_to_num(y[:, 2]) - three)]
+            blocks.append(np.column_stack(rows) * inside[:, None])
+        return np.hstack(blocks)
+
+    from scipy.optimize import root
+
+    start = np.zeros(k + m + 2 + 3 * len(cells))
+    start[[k, k + 1 + m]] = r2.mean(), r3[r2].mean()
+    start[k + m + 2 :] = 20
+    solved = root(lambda at: equations(at).sum(axis=0), start, tol=1e-12).x
+    step = 1e-5
+    slope = np.column_stack(
+        [
+            (equations(solved + d).sum(axis=0) - equations(solved - d).sum(axis=0)) / (2 * step)
+            for d in step * np.eye(len(solved))
+        ]
+    )
+    totals = pd.DataFrame(equations(solved)).groupby(first["cluster"].to_numpy()).sum().to_numpy()
+    half = totals @ np.linalg.inv(slope).T
+    vcov = half.T @ half * correction(int(300 + r2.sum() + r3.sum()), 3 * len(cells), 50)
+    means = solved[k + m + 2 :].reshape(len(cells), 3)
+    for i, level in enumerate(levels or ("",)):
+        for j, period in ((1, 2018), (2, 2020)):
+            contrast = np.zeros(len(solved))
+            contrast[k + m + 2 + 3 * i + j], contrast[k + m + 2 + 3 * i] = 1, -1
+            found = at(fit, "change", period, level)
+            assert found.estimate == pytest.approx(means[i, j] - means[i, 0], rel=1e-6)
+            assert found.std_error == pytest.approx(float(contrast @ vcov @ contrast) ** 0.5, rel=1e-5)
+
+
+def test_weights_multiply_where_the_last_answer_decides_who_comes_back() -> None:
+    """Who had a low last score leaves: weights from the first answer alone would not do in the third wave."""
+    off: dict[str, list[float]] = {"answers": [], "first": []}
+    for seed in range(12):
+        rng = np.random.default_rng(900 + seed)
+        n = 1200
+        y = rng.normal(size=n)[:, None] + rng.normal(size=(n, 3)) + np.array([0.0, TRUE, TRUE])
+        stays2 = rng.random(n) < 1 / (1 + np.exp(-y[:, 0]))
+        stays3 = stays2 & (rng.random(n) < 1 / (1 + np.exp(-1.5 * (y[:, 1] - TRUE))))
+        y[~stays2, 1], y[~stays3, 2] = np.nan, np.nan
+        frame = pd.DataFrame({"unit": np.repeat(range(n), 3), "time": np.tile([2016, 2018, 2020], n), "y": y.ravel()})
+        frame = frame.assign(cluster=frame["unit"] % 60, weight=1.0, level="")
+        s = Sample(frame, "points")
+        early = replace(s, frame=frame[frame["time"] != 2018])  # as though the last answer had not been seen
+        off["answers"].append(at(response_weights.estimate(s), "change", 2020).estimate - TRUE)
+        off["first"].append(at(response_weights.estimate(early), "change", 2020).estimate - TRUE)
+    spread = float(np.std(off["answers"], ddof=1)) / 12**0.5
+    assert abs(np.mean(off["answers"])) < 3.5 * spread
+    assert np.mean(off["first"]) > 0.1
+
+
 def test_levels_overlap_and_who_never_answered_first_are_said() -> None:
     s = replace(lost(strength=1.6), levels=("men", "women"))
     frame = s.frame.assign(y=s.frame["y"].mask((s.frame["unit"] < 7) & (s.frame["time"] == 2016)))
@@ -109,7 +188,7 @@ def test_what_cannot_be_weighted_is_refused() -> None:
         response_weights.estimate(replace(s, frame=s.frame.assign(y=s.frame["whole"])))
     with pytest.raises(Inapplicable, match="nobody answered in 2016"):
         response_weights.estimate(replace(s, frame=s.frame.assign(y=s.frame["y"].mask(s.frame["time"] == 2016))))
-    with pytest.raises(Inapplicable, match="wave 2018: none of the 100"):
+    with pytest.raises(Inapplicable, match="wave 2018: nobody answered in every wave so far"):
         response_weights.estimate(replace(s, frame=s.frame.assign(y=s.frame["y"].mask(s.frame["time"] == 2018))))
     with pytest.raises(Inapplicable, match="wave 2018: the covariate age is missing in 1 rows"):
         response_weights.estimate(replace(s, frame=s.frame.assign(age=s.frame["age"].mask(s.frame["unit"] == 0))))

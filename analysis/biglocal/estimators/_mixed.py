@@ -31,6 +31,9 @@ BLOCK = 4_000  # rows that share levels: a block's covariance is dense, 128 MB a
 TABLE = 5_000_000  # cells of the table of cross-products that is kept: 40 MB
 BOUND = 1e-8  # a relative variance below which it is at its bound, nought
 NOTHING = 1e-6  # share of the residual variance of least squares below which none is left beside the random effects
+WIDE = (
+    1e4  # a relative factor beyond what NOTHING lets be: a search that leaps further meets rounding, not the deviance
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +242,7 @@ class _Data:
             return self.evaluate(self.split(t * unit))[0]
 
         begin = np.array(start) / unit
-        bounds = [(b, None) if b == 0 else (None, None) for b in low]
+        bounds = [(max(b, -WIDE), WIDE) for b in low]
         options: dict[str, Any] = {"ftol": 1e-14, "gtol": 1e-7, "maxiter": 500}
         done: Any = minimize(deviance, begin, method="L-BFGS-B", jac="3-point", bounds=bounds, options=options)  # type: ignore[call-overload] # the stubs miss pairs that hold None and numbers
         at = done.x
@@ -472,10 +475,10 @@ def satterthwaite(found: Mixed, contrast: Floats) -> tuple[float, float]:
         left = row @ moments.c
         gradient = np.array([left @ p @ left for p in moments.p])
         dfs.append(2 * float(row @ moments.c @ row) ** 2 / float(gradient @ moments.observed @ gradient))
-    return statistic, _joined(np.array(dfs))
+    return statistic, joined(np.array(dfs))
 
 
-def _joined(df: Floats) -> float:
+def joined(df: Floats) -> float:
     """Degrees of freedom of the mean of independent squared t's, from theirs."""
     if len(df) == 1 or np.ptp(df) < 1e-8 * df.max():
         return float(df.mean())

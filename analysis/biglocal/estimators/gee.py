@@ -45,15 +45,31 @@ STEPS = 100
 CERTAIN = 1e-9  # a fitted probability nearer to 0 or 1 than this: the outcome is predicted perfectly
 
 
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """Weights that were estimated, by m parameters: `slope` (n, m), of the log weight of each row by each of them;
+    `part` (n, m), what each row adds to their estimates (the influence function over n; rows of one person may share
+    theirs out as they like)."""
+
+    slope: NDArray[np.float64]
+    part: NDArray[np.float64]
+
+
 def estimate(
-    sample: Sample, *, of: Of = "change", family: Family = "logit", correlation: Correlation = "exchangeable"
+    sample: Sample,
+    *,
+    of: Of = "change",
+    family: Family = "logit",
+    correlation: Correlation = "exchangeable",
+    estimated: Estimated | None = None,
 ) -> Fit:
     """The terms of `_waves`: log odds ratios (family logit, outcome of two values: 0 and another), log ratios of means
     (poisson), each with `odds_ratio` beside it for the logit, or the unit of the outcome (gaussian).
 
     family="gaussian" with correlation="independence" is least squares with clustered errors: for an outcome of two
     values the linear probability model. `facts` has `alpha` and `scale`. Weights that differ between a person's rows
-    call for independence (Robins, Rotnitzky and Zhao 1995, J Am Stat Assoc 90:106): the caution says so.
+    call for independence (Robins, Rotnitzky and Zhao 1995, J Am Stat Assoc 90:106): the caution says so. Errors take
+    weights as known, unless `estimated`, in the order of the rows, says what they were estimated from.
 
     Raises `Inapplicable` as `_waves.model` does, for one cluster, collinear columns, an outcome that is not of the
     family, predicted perfectly, or where the equations do not converge.
@@ -67,7 +83,9 @@ def estimate(
         refuse_unvaried(sample)
     weight, unit = frame["weight"].to_numpy(dtype=float), codes(frame["unit"])
     time, cluster = frame["time"].to_numpy(dtype=float), codes(frame["cluster"])
-    solved = _solve(y / top, found.columns, unit, time, cluster, weight, family, correlation, small_sample=True)
+    solved = _solve(
+        y / top, found.columns, unit, time, cluster, weight, family, correlation, estimated, small_sample=True
+    )
     df = solved.clusters - 1
     said = terms(found, solved.beta, solved.vcov, lambda c: (wald(solved.beta, solved.vcov, c), df))
     uneven = correlation != "independence" and _varies(weight, unit)
@@ -144,6 +162,7 @@ def _solve(
     weight: NDArray[np.float64],
     family: Family,
     correlation: Correlation,
+    estimated: Estimated | None = None,
     *,
     small_sample: bool,
 ) -> _Solved:
@@ -182,7 +201,11 @@ def _solve(
         _refuse_separation(mean, family)
         raise Inapplicable(f"the estimating equations do not converge in {STEPS} steps: try independence.")
     _refuse_separation(mean, family)
-    half = cluster_sums(d, r, cluster) @ inverse
+    total = cluster_sums(d, r, cluster)
+    if estimated is not None:  # d and r are in order of the whitened rows, which are rows of their own by independence
+        by = estimated.slope[order].T @ (d * r[:, None])  # (m, k), of the equations by the parameters
+        total = total + np.column_stack([sums(cluster, c) for c in estimated.part[order].T]) @ by
+    half = total @ inverse
     factor = correction(len(y), len(beta), clusters) if small_sample else 1.0
     caution = ""
     if correlation != "independence" and not -1 < alpha < 1:

@@ -2,7 +2,8 @@
 
 The engine, its equations and its referees are in `_mixed`. Right where the random effects are unrelated to the
 regressors and where what is missing depends on what was seen of the person (missing at random); the route that needs
-neither is `within_person`.
+neither is `within_person`. Where change differs between groups that do not answer alike, the change of all is that of
+those who answered, unless it is standardised (`_standardised`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from biglocal.estimators import CONVENTION, correction
 from biglocal.estimators import _mixed as engine
 from biglocal.estimators._design import wald
+from biglocal.estimators._standardised import standardised
 from biglocal.estimators._waves import Of, Test, coefficients, matrix, model, people, terms, weighed
 from biglocal.estimators._within import cluster_sums, codes
 from biglocal.model import DataError, Fit, Inapplicable, Sample
@@ -40,22 +42,27 @@ def estimate(
     method: Method = "REML",
     df: Df = "satterthwaite",
     errors: Errors = "model",
+    standardise: bool = False,
 ) -> Fit:
     """The terms of `_waves`, in the unit of the outcome, with random intercepts of `unit` and, where they hold several
     units, of `cluster`; with `slope` also a random slope over time of each unit, correlated with its intercept.
 
     A random effect that the data cannot have leaves: of persons where each has one row, of areas where each has one
     person. `errors="cluster"`: robust errors summed over areas, t(areas - 1), right under a wrong covariance and
-    under weights. `facts`: `variance` (of each factor, and the residual), `icc` (the share of each factor's intercepts
-    in the variance), `loglik`, `converged`, `left_out`. A variance at its bound, nought, or a maximum that is not
-    reached is said in the caution.
+    under weights. `standardise`: changes may differ by every covariate, and are averaged over all persons of the
+    sample, whether they have an outcome in a wave or not. `facts`: `variance` (of each factor, and the residual),
+    `icc` (the share of each factor's intercepts in the variance), `loglik`, `converged`, `left_out`. A variance at its
+    bound, nought, or a maximum that is not reached is said in the caution.
 
     Raises `Inapplicable` as `_waves.model` does, where no random effect is left, one area with `errors="cluster"`,
-    and as `_mixed.solve` does.
+    and as `_mixed.solve` and, with `standardise`, `_standardised.standardised` do.
     """
     sample = weighed(sample)
+    average = standardised(sample, of) if standardise else None
+    if average is not None:
+        sample = average.seen
     frame = sample.frame
-    found = model(sample, of)
+    found = model(sample, of) if average is None else average.model
     n, unit, area = len(frame), codes(frame["unit"]), codes(frame["cluster"])
     ones = np.ones((n, 1))
     names: tuple[str, ...]
@@ -80,8 +87,13 @@ def estimate(
     solved, vcov, test, facts, cautions = _fit(y, found.columns, tuple(factors), weight, area, method, df, errors)
     if np.ptp(weight) > 1e-9 and errors == "model":
         cautions.append(WEIGHTED)
+    said = (
+        terms(found, solved.beta, vcov, test)
+        if average is None
+        else average.terms(solved.beta, vcov, test, engine.joined)
+    )
     return Fit(
-        terms(found, solved.beta, vcov, test),
+        said,
         n_obs=n,
         **people(frame),
         n_clusters=areas,
