@@ -106,7 +106,7 @@ def estimate(
     A row is a person and wave, y missing where there is no answer; a row that is not there is no answer. The logit of
     each wave takes the level, the covariates, and the outcome in every wave before (`history="none"`: not); the model
     itself does not adjust for covariates. Persons without an answer in the first wave leave, and so do answers after a
-    wave was missed; the caution says how many. `facts`: by wave `answered`, `effective`, `discrimination`, `least` (the
+    wave was missed (`facts["returned"]`); the caution says so. `facts["response"]`: by wave `answered`, `effective`, `discrimination`, `least` (the
     lowest probability of having answered so far, of who has), `trimmed`.
 
     Raises `Inapplicable` as `weights` and `gee` do.
@@ -179,7 +179,7 @@ def estimate(
     if left:
         cautions.append(f"{left} persons without an answer in {waves[0]} left.")
     if back:
-        cautions.append(f"{back} answers after a wave was missed are not used.")
+        cautions.append("Answers after a missed wave are not used.")
     columns = part.shape[1]
     weighted = pd.concat(kept, ignore_index=True)
     early = [np.column_stack([s, np.zeros((len(s), columns - s.shape[1]))]) for s in slopes]
@@ -190,7 +190,9 @@ def estimate(
     estimated = gee.Estimated(np.vstack(early)[order], parts[order])
     done = gee.estimate(plain, of=of, family=family, correlation="independence", estimated=estimated)
     return replace(
-        done, caution=" ".join(filter(None, [done.caution, *cautions])), facts={**done.facts, "response": facts}
+        done,
+        caution=" ".join(filter(None, [done.caution, *cautions])),
+        facts={**done.facts, "response": facts, "returned": back},
     )
 
 
