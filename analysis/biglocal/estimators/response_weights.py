@@ -106,8 +106,8 @@ def estimate(
     A row is a person and wave, y missing where there is no answer; a row that is not there is no answer. The logit of
     each wave takes the level, the covariates, and the outcome in every wave before (`history="none"`: not); the model
     itself does not adjust for covariates. Persons without an answer in the first wave leave, and so do answers after a
-    wave was missed (`facts["returned"]`); the caution says so. `facts["response"]`: by wave `answered`, `effective`, `discrimination`, `least` (the
-    lowest probability of having answered so far, of who has), `trimmed`.
+    wave was missed (`facts["returned"]` of them); the caution says so. `facts["response"]`: by wave `answered`,
+    `effective`, `discrimination`, `least` (the lowest probability of answering again, of who did), `trimmed`.
 
     Raises `Inapplicable` as `weights` and `gee` do.
     """
