@@ -111,6 +111,35 @@ def test_every_number_has_a_card(chromium: str, reproduced: Path, tmp_path: Path
     assert said["bare"] < said["count"] / 10  # totals, published estimates and periods come from no row
 
 
+def test_a_figure_says_its_values_to_the_keyboard_and_the_pointer(
+    chromium: str, reproduced: Path, tmp_path: Path
+) -> None:
+    said = visit(
+        chromium, reproduced / "secure" / "report.html",
+        """
+        const figure = document.querySelector("#figure-main_effects"), box = figure.querySelector(".box");
+        const press = (key) => {
+          box.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+          return figure.querySelector("output").textContent;
+        };
+        const titles = [...figure.querySelectorAll(".told title")].map((t) => t.textContent);
+        const walked = titles.map(() => press("ArrowRight"));
+        const ends = [press("Home"), press("End"), press("ArrowRight"), figure.querySelectorAll(".at").length];
+        const spot = figure.querySelectorAll(".told > *")[0];
+        spot.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+        return { titles, walked, ends, pointed: figure.querySelector("output").textContent,
+                 silent: [...document.querySelectorAll("main figure")].filter((f) => !f.querySelector(".told title")).length };
+        """,
+        tmp_path,
+    )["found"]  # fmt: skip
+    titles = said["titles"]
+    assert len(titles) > 1
+    assert said["walked"] == titles
+    assert said["ends"] == [titles[0], titles[-1], titles[-1], 1]
+    assert said["pointed"] == titles[0]
+    assert said["silent"] == 0
+
+
 def test_a_table_sorts_both_ways_and_keeps_its_groups(chromium: str, reproduced: Path, tmp_path: Path) -> None:
     said = visit(
         chromium, reproduced / "secure" / "report.html",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,25 @@ def test_same_bytes_twice_and_no_clock(out: Path, tmp_path: Path) -> None:
         assert one.read_bytes() == other.read_bytes()
         with zipfile.ZipFile(one) as file:
             assert {i.date_time for i in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_an_unchanged_table_is_taken_as_it_is_and_a_changed_one_is_not(out: Path, tmp_path: Path) -> None:
+    rows = fake_rows.rows(PLAN)
+    exhibits.render(rows, PLAN, fake_rows.RUN, tmp_path, only=["main_effects"])
+    path = tmp_path / "tables" / "main_effects.docx"
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("left", "by the earlier run")
+    kept = path.read_bytes()
+    exhibits.render(rows, PLAN, fake_rows.RUN, tmp_path, only=["main_effects"], reuse=True)
+    assert path.read_bytes() == kept
+    new = {"estimate": -9.99, "conf_low": -11.0, "conf_high": -9.0}
+    moved = tuple(replace(r, **new) if r.part == "effects" and r.conf_low is not None else r for r in rows)
+    exhibits.render(moved, PLAN, fake_rows.RUN, tmp_path, only=["main_effects"], reuse=True)
+    with zipfile.ZipFile(path) as file:
+        assert "left" not in file.namelist()
+        assert "9.99" in file.read("word/document.xml").decode()
+    exhibits.render(rows, PLAN, fake_rows.RUN, tmp_path, only=["main_effects"])
+    assert path.read_bytes() == (out / "tables" / "main_effects.docx").read_bytes()
 
 
 def test_the_report_has_headings_links_and_pictures_with_words(reproduced: Path) -> None:

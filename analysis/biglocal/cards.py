@@ -28,6 +28,7 @@ def cards(press: Press) -> dict[str, Any]:
     plan = {a.id: a for a in expand(press.study)}
     published = _published(press)
     made: list[Pairs] = []
+    at: dict[str, int] = {}  # analysis -> its place in `made`
     out: dict[str, Any] = {}
     for origin, name in press.cards.items():
         if origin not in rows:
@@ -44,10 +45,12 @@ def cards(press: Press) -> dict[str, Any]:
         pairs += [("Published", said) for said in published.get(origin, ())]
         pairs += [("Other choices", said) for said in _range(press, row)]
         pairs += [("Row", origin)]
-        how = _made(press, plan[row.analysis]) if row.analysis in plan else []
-        if how not in made:
-            made.append(how)
-        out[name] = {"title": _title(press, row), "pairs": pairs, "made": made.index(how)}
+        if row.analysis not in at:
+            how = _made(press, plan[row.analysis]) if row.analysis in plan else []
+            if how not in made:
+                made.append(how)
+            at[row.analysis] = made.index(how)
+        out[name] = {"title": _title(press, row), "pairs": pairs, "made": at[row.analysis]}
     return {"cards": out, "made": made}
 
 

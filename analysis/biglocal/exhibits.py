@@ -96,7 +96,8 @@ def _write_block(press: Report, block: Block, out: Path) -> list[Path]:
             text = press.format(f"table.{ending}.j2", table=block.table)
             write_text(path.with_suffix(f".{ending}"), text)
             written.append(path.with_suffix(f".{ending}"))
-        write_bytes(path.with_suffix(".docx"), word.table(block.table))
+        as_word = path.with_suffix(".docx")
+        write_bytes(as_word, word.table(block.table, as_word if press.before else None))
         written.append(path.with_suffix(".docx"))
     for ending in ("csv", *reversed(figures.ENDINGS)):  # the SVG last: it vouches for the others
         path = out / "figures" / f"{name}.{ending}"

@@ -9,11 +9,15 @@ from __future__ import annotations
 import datetime
 import io
 import zipfile
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from biglocal.markup import unmarked
 from biglocal.model import StudyError
+from biglocal.results import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,11 +54,30 @@ def report(parts: Sequence[dict[str, Any]], title: str, banner: str) -> bytes:
     return _saved(document)
 
 
-def table(one: Table) -> bytes:
-    """One table with its caption and notes as a .docx file."""
+def table(one: Table, before: Path | None = None) -> bytes:
+    """One table with its caption and notes as a .docx file.
+
+    `before` is the file that an earlier run may have left: where it says that it was made of the same things, it is
+    taken as it is. The caller vouches that nobody altered it.
+    """
+    key = _key(one)
+    if before and before.is_file():
+        data = before.read_bytes()
+        with suppress(zipfile.BadZipFile, KeyError), zipfile.ZipFile(io.BytesIO(data)) as file:
+            if key.encode() in file.read("docProps/core.xml"):
+                return data
     document = _document(one.caption, one.banner)
+    document.core_properties.identifier = key
     _table(document, one, alone=True)
     return _saved(document)
+
+
+def _key(one: Table) -> str:
+    """Digest of all that a table's file is made from: its words, this code and the library."""
+    lines = [[line.group and (line.group.text, line.group.marks), *((c.text, c.marks) for c in line.cells)]
+             for line in one.lines]  # fmt: skip
+    words = (one.id, one.caption, one.heads, lines, one.notes, one.banner, one.landscape)
+    return f"made from {digest(repr(words), version('python-docx'), Path(__file__).read_bytes())}"
 
 
 def _document(title: str, banner: str) -> Document:
