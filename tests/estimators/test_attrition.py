@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from biglocal import inference
-from biglocal.estimators import attrition, correction, gee, response_weights
+from biglocal.estimators import attrition, gee, response_weights
 from biglocal.model import Fit, Inapplicable, Sample, Term
 
 TRUE = 1.0
@@ -126,21 +126,26 @@ def test_errors_are_those_of_all_equations_together(levels: tuple[str, ...]) -> 
     start[[k, k + 1 + m]] = r2.mean(), r3[r2].mean()
     start[k + m + 2 :] = 20
     solved = root(lambda at: equations(at).sum(axis=0), start, tol=1e-12).x
+    area = first["cluster"].to_numpy()
+
+    def by_area(at: np.ndarray) -> np.ndarray:
+        return pd.DataFrame(equations(at)).groupby(area).sum().to_numpy()
+
     step = 1e-5
-    slope = np.column_stack(
-        [
-            (equations(solved + d).sum(axis=0) - equations(solved - d).sum(axis=0)) / (2 * step)
-            for d in step * np.eye(len(solved))
-        ]
-    )
-    totals = pd.DataFrame(equations(solved)).groupby(first["cluster"].to_numpy()).sum().to_numpy()
-    half = totals @ np.linalg.inv(slope).T
-    vcov = half.T @ half * correction(int(300 + r2.sum() + r3.sum()), 3 * len(cells), 50)
+    moved = [(by_area(solved + d) - by_area(solved - d)) / (2 * step) for d in step * np.eye(len(solved))]
+    slopes, totals = np.stack(moved, axis=2), by_area(solved)  # (areas, equations, parameters), (areas, equations)
+    slope, at_means = slopes.sum(axis=0), k + m + 2
+    first_stage = np.linalg.solve(slope[:at_means, :at_means], totals[:, :at_means].T).T
+    adjusted = totals[:, at_means:] - first_stage @ slope[at_means:, :at_means].T
+    # the equations of the means without each area in turn
+    own = slope[at_means:, at_means:] - slopes[:, at_means:, at_means:]
+    half = np.linalg.solve(own, adjusted[..., None])[..., 0]
+    vcov = half.T @ half * 49 / 50
     means = solved[k + m + 2 :].reshape(len(cells), 3)
     for i, level in enumerate(levels or ("",)):
         for j, period in ((1, 2018), (2, 2020)):
-            contrast = np.zeros(len(solved))
-            contrast[k + m + 2 + 3 * i + j], contrast[k + m + 2 + 3 * i] = 1, -1
+            contrast = np.zeros(3 * len(cells))
+            contrast[3 * i + j], contrast[3 * i] = 1, -1
             found = at(fit, "change", period, level)
             assert found.estimate == pytest.approx(means[i, j] - means[i, 0], rel=1e-6)
             assert found.std_error == pytest.approx(float(contrast @ vcov @ contrast) ** 0.5, rel=1e-5)
@@ -192,6 +197,9 @@ def test_what_cannot_be_weighted_is_refused() -> None:
         response_weights.estimate(replace(s, frame=s.frame.assign(y=s.frame["y"].mask(s.frame["time"] == 2018))))
     with pytest.raises(Inapplicable, match="wave 2018: the covariate age is missing in 1 rows"):
         response_weights.estimate(replace(s, frame=s.frame.assign(age=s.frame["age"].mask(s.frame["unit"] == 0))))
+    one_area = replace(s, frame=s.frame.assign(cluster=np.where(s.frame["level"] == "men", 1, s.frame["cluster"])))
+    with pytest.raises(Inapplicable, match="hold all that is known of a term"):
+        response_weights.estimate(replace(one_area, levels=("men", "women")))
     with pytest.raises(Inapplicable, match="values other than 0 and 1"):
         response_weights.weights(s.frame, responded="time", covariates=["age"])
 

@@ -69,7 +69,8 @@ def estimate(
     family="gaussian" with correlation="independence" is least squares with clustered errors: for an outcome of two
     values the linear probability model. `facts` has `alpha` and `scale`. Weights that differ between a person's rows
     call for independence (Robins, Rotnitzky and Zhao 1995, J Am Stat Assoc 90:106): the caution says so. Errors take
-    weights as known, unless `estimated`, in the order of the rows, says what they were estimated from.
+    weights as known, unless `estimated`, in the order of the rows, says what they were estimated from; then they are
+    those of leaving out each cluster (CR3), as the largest such weights stand for very many.
 
     Raises `Inapplicable` as `_waves.model` does, for one cluster, collinear columns, an outcome that is not of the
     family, predicted perfectly, or where the equations do not converge.
@@ -95,10 +96,16 @@ def estimate(
         **people(frame),
         n_clusters=solved.clusters,
         caution=" ".join(filter(None, [sample.caution, UNEVEN if uneven else "", solved.caution])),
-        facts={"convention": CONVENTION, "alpha": solved.alpha, "scale": solved.scale, "correlation": correlation},
+        facts={
+            "convention": CONVENTION if estimated is None else LEFT_OUT,
+            "alpha": solved.alpha,
+            "scale": solved.scale,
+            "correlation": correlation,
+        },
     )
 
 
+LEFT_OUT = "CR3: each cluster left out, (G-1)/G; t(G-1)"
 UNEVEN = "Weights differ between a person's rows: only the independence working correlation is right with them."
 
 
@@ -205,12 +212,32 @@ def _solve(
     if estimated is not None:  # d and r are in order of the whitened rows, which are rows of their own by independence
         by = estimated.slope[order].T @ (d * r[:, None])  # (m, k), of the equations by the parameters
         total = total + np.column_stack([sums(cluster, c) for c in estimated.part[order].T]) @ by
-    half = total @ inverse
+    half = total @ inverse if estimated is None else _left_out(d, total, cluster)
     factor = correction(len(y), len(beta), clusters) if small_sample else 1.0
+    if estimated is not None:
+        factor = (clusters - 1) / clusters
     caution = ""
     if correlation != "independence" and not -1 < alpha < 1:
         caution = f"The working correlation ({alpha:.3g}) is no correlation: use independence."
     return _Solved(beta, half.T @ half * factor, alpha, scale, clusters, caution)
+
+
+def _left_out(d: NDArray[np.float64], total: NDArray[np.float64], cluster: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What the coefficients move by, (G, k), as each cluster with its `total` (G, k) of the equations is left out.
+
+    The jackknife's, or CR3 (Bell and McCaffrey 2002, Surv Methodol 28:169): a few clusters with large weights draw the
+    fit to themselves, so that their residuals say too little of them.
+    """
+    k = d.shape[1]
+    own = np.stack([np.column_stack([sums(cluster, a * b) for b in d.T]) for a in d.T], axis=1)
+    left = d.T @ d - own
+    size = np.sqrt(np.diag(d.T @ d))
+    without = np.linalg.eigvalsh(left / np.outer(size, size))[:, 0] < 1e-10
+    if without.any():
+        raise Inapplicable(
+            f"{int(without.sum())} clusters hold all that is known of a term (of {k}): no error without them."
+        )
+    return np.asarray(np.linalg.solve(left, total[..., None])[..., 0], dtype=np.float64)
 
 
 def _refuse_separation(mean: NDArray[np.float64], family: Family) -> None:

@@ -9,7 +9,8 @@ would be made from the few who do.
 
 The weighted model has independence working correlation and errors clustered on the area. They know that the weights are
 estimated: the logits' own errors are taken out of the sums that errors are made from (`gee.Estimated`; Robins,
-Rotnitzky and Zhao 1995, theorem 1), which narrows them. That the cut is a quantile of these weights is not in them.
+Rotnitzky and Zhao 1995, theorem 1), which narrows them. They are those of leaving out each area in turn, as the largest
+weights would otherwise make them too narrow. That the cut is a quantile of these weights is not in them.
 """
 
 from __future__ import annotations
