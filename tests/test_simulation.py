@@ -259,3 +259,22 @@ def test_a_method_that_does_not_apply_says_why_and_the_others_go_on(draw: Draw, 
         assert isinstance(found[name], str) and words in found[name], name
     assert isinstance(found[one.id], Fit)
     assert sum(ticks) == 4 * draw.study.policy.simulations
+
+
+def test_each_method_has_the_sample_and_the_errors_of_its_name(draw: Draw, plan: list[Analysis]) -> None:
+    """Covariates and two-way errors are not dropped for the sake of the product that stands for plain regressions."""
+    plain = next(a for a in plan if a.outcome == "samhi" and a.estimator == "twfe" and a.inference == "cluster")
+    entry = replace(draw.study.estimators["twfe"], name="adjusted", uses="twfe", covariates=("population",))
+    study = replace(draw.study, estimators={**draw.study.estimators, "adjusted": entry})
+    group = [
+        plain,
+        replace(plain, id="adjusted", estimator="adjusted"),
+        replace(plain, id="twoway", inference="twoway"),
+        replace(plain, id="event", estimator="event_study", inference="cr2"),
+    ]
+    world = simulation._world(replace(draw, study=study), group, partial(estimate.generator, study.seed))
+    one, adjusted, twoway, event = world.methods
+    assert one.product is not None
+    assert adjusted.product is None and twoway.product is None and event.product is None
+    assert world.designs[one.design].sample.covariates == ()
+    assert world.designs[adjusted.design].sample.covariates == ("population",)

@@ -39,6 +39,10 @@ def load(tmp_path: Path, old: str, new: str) -> None:
         ("options = { mahvars =", "options = { mahvrs =", ("comparisons.nearest.options", "Did you mean 'mahvars'")),
         ("ratio = 5", "level = 'msoa'", ("comparisons.nearest.level", "'lsoa' or 'area'")),
         ("min_cell = 10 ", "min_cell = -3 ", ("disclosure.min_cell", "-3 is out of range")),
+        ("placebo_effect = -0.1", "placebo_effect = nan", ("policy.placebo_effect", "out of range")),
+        ("reference_effect = ", "reference_effect = -", ("reference_effect", "its size, above 0")),
+        ("scale = 100", "scale = 0", ("outcomes.high_anxiety.scale", "other than 0")),
+        ("std_errors = ", "std_errors = -", ("tolerance.std_errors", "0 or more")),
         ("draws_quick = 999", "draws_quick = 0", ("policy.draws_quick", "99 or more")),
         ("treated_share = 0.5 ", "treated_share = 5 ", ("policy.treated_share", "at most 1")),
         ("year = 2015", "year = 1815", ("treatments.common_start.year", "1815")),
@@ -92,3 +96,17 @@ def test_what_can_be_named_is_there() -> None:
     assert set(get_args(Inference)) > {"none", "cluster", "cr2", "wild_bootstrap", "randomisation"}
     for name in set(get_args(Inference)) - {"romano_wolf"}:  # takes a family of fits
         assert callable(inference.infer(name, 0.95, 99))
+
+
+@pytest.mark.parametrize("part", ["placebo", "recovery"])
+def test_an_inference_that_a_part_would_not_do_is_refused(tmp_path: Path, part: str) -> None:
+    """Rows must not carry the name of an inference that was not made."""
+    text = study.PATH.read_text(encoding="utf-8")
+    head, tail = text.split(f'part = "{part}"', 1)
+    block, rest = tail.split("[[analyses]]", 1)
+    lines = [line for line in block.splitlines() if not line.startswith("inference")]
+    asked = "\n".join([f'part = "{part}"{lines[0]}', 'inference = ["wild_bootstrap"]', *lines[1:], "[[analyses]]"])
+    path = tmp_path / "study.toml"
+    path.write_text(head + asked + rest, encoding="utf-8")
+    with pytest.raises(StudyError, match=f"inference wild_bootstrap. Part {part} has "):
+        study.load(path)

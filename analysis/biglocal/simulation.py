@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 
 BATCH = 20  # replications of a task: their outcomes are held at once
 DRAWS = 199  # of wild bootstrap and randomisation: with 199 a test at 5% is exact, 0.05 x 200 being whole
-LINEAR = ("twfe", "event_study", "repeated_cross_section")  # least squares: all replications in one product
+LINEAR = {  # inference -> estimators that are least squares: all replications in one product
+    "none": ("twfe", "event_study", "repeated_cross_section"),
+    "cluster": ("twfe", "event_study", "repeated_cross_section"),
+    "cr2": ("twfe", "repeated_cross_section"),
+}
 RESAMPLED = ("wild_bootstrap", "randomisation")
 GOOD = (0.93, 0.97)  # coverage of a 95% interval that needs no reason
 MATERIAL = 0.1  # a bias below this share of the estimates' spread moves coverage by less than 0.2 points
@@ -201,15 +205,17 @@ def _world(draw: Draw, group: Sequence[Analysis], rng: Callable[[str], np.random
     designs: dict[str, Design] = {}
     methods = []
     for a in group:
-        if a.treatment not in numbered:
-            numbered[a.treatment] = _design(draw, a, base)
+        carries = _carries(draw, a)
+        rows = f"{a.treatment} {a.estimator}" if carries else a.treatment
+        if rows not in numbered:
+            numbered[rows] = _design(draw, a, base)
         kind = _kind(a, outcome.table)
-        key = f"{a.treatment} {kind}"
+        key = f"{rows} {kind}"
         if key not in designs:
-            designs[key] = {"rows": lambda d: d, "cells": _by_cell, "whole": _whole}[kind](numbered[a.treatment])
+            designs[key] = {"rows": lambda d: d, "cells": _by_cell, "whole": _whole}[kind](numbered[rows])
         file = file_of(draw.study, a.estimator)
         options = dict(draw.study.estimators[a.estimator].options) if a.estimator in draw.study.estimators else {}
-        linear = file in LINEAR and a.inference not in RESAMPLED and not options
+        linear = file in LINEAR.get(a.inference, ()) and not options and not carries
         product = _product(designs[key].sample, file, a.inference) if linear else None
         methods.append(Method(a, key, file, options, product))
     areas = draw.tier.table("areas")
@@ -229,6 +235,12 @@ def _kind(analysis: Analysis, table: str) -> Literal["rows", "cells", "whole"]:
     if analysis.estimator == "synthetic_did":
         return "whole"
     return "cells" if table == "survey" and analysis.inference in RESAMPLED else "rows"
+
+
+def _carries(draw: Draw, analysis: Analysis) -> bool:
+    """Whether the sample of an analysis has columns of its own: covariates, a dose or an offset."""
+    entry = draw.study.estimators.get(analysis.estimator)
+    return entry is not None and bool(entry.covariates or {"dose", "offset"} & set(entry.options))
 
 
 def _design(draw: Draw, analysis: Analysis, base: float) -> Design:

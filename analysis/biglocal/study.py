@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import itertools
+import math
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import fields
@@ -57,6 +58,9 @@ ON_REQUEST = (
     "simulation",
     "recovery",
 )  # parts that take minutes, each with a module of its name; run by `--only`
+INFERENCE_OF = {  # of parts that would not do another, or would do it without draws
+    "placebo": ("none", "cluster", "twoway", "cr2"), "recovery": ("none",),
+}  # fmt: skip
 WITH_SETS = ("nearest", "optimal")  # methods whose sets have one treated unit each
 ADJUSTABLE = ("age", "sex", "qualification", "role")
 TABLE_OF = {"area": "programme", "lsoa": "areas", "person": "survey", "member": "residents"}
@@ -343,6 +347,10 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
                 named(f"{at}.{kind}s", name, known, kind)
         _check_members(study, block, f"{file}: {at}")
         for way in block.inference:
+            if way not in INFERENCE_OF.get(block.part, (way,)):
+                raise StudyError(
+                    f"{file}: {at}: inference {way}. Part {block.part} has {' or '.join(INFERENCE_OF[block.part])}."
+                )
             if (way == "romano_wolf") != (block.part == "families"):
                 raise StudyError(
                     f"{file}: {at}: inference {way}. Romano-Wolf takes a family of outcomes at once: "
@@ -488,6 +496,21 @@ def _check_ranges(study: Study, file: str) -> None:
         ("policy.min_months", p.min_months, 1 <= p.min_months <= 12, "1 to 12"),
         ("tolerance.relative", study.tolerance.relative, study.tolerance.relative >= 0, "0 or more"),
         ("tolerance.absolute", study.tolerance.absolute, study.tolerance.absolute >= 0, "0 or more"),
+        ("tolerance.std_errors", study.tolerance.std_errors, study.tolerance.std_errors >= 0, "0 or more"),
+        ("policy.placebo_effect", p.placebo_effect, math.isfinite(p.placebo_effect), "a number"),
+        *(
+            (f"policy.simulation_effects.{n}", x, math.isfinite(x) and x != 0, "a number other than 0")
+            for n, x in p.simulation_effects.items()
+        ),
+        *(
+            (f"outcomes.{o.name}.scale", o.scale, math.isfinite(o.scale) and o.scale != 0, "a number other than 0")
+            for o in study.outcomes.values()
+        ),
+        *(
+            (f"outcomes.{o.name}.reference_effect", o.reference_effect, o.reference_effect > 0, "its size, above 0")
+            for o in study.outcomes.values()
+            if o.reference_effect is not None
+        ),
     ):
         if not good:
             raise StudyError(f"{file}: {name}: {value} is out of range. Give {want}.")

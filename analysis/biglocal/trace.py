@@ -16,7 +16,7 @@ from typing import Any
 from biglocal import headers, provenance, results
 from biglocal.model import Analysis, DataError, Study, StudyError
 from biglocal.results import Row
-from biglocal.study import MANUSCRIPT, MONEY, PATH, choices, expand, file_of, seeded_by, sources, tables
+from biglocal.study import MANUSCRIPT, MONEY, ON_REQUEST, PATH, choices, expand, file_of, seeded_by, sources, tables
 
 MOST = 8  # rows told in full where a number as printed has more than one
 
@@ -126,7 +126,12 @@ class _Chain:
             method = self.study.comparisons[analysis.comparison].method
             yield f"  matching   {self._code(f'matching/{method}.py', 'match')}"
         yield f"  sample     {self._code('sample.py', 'sample')}"
-        yield f"  seed       default_rng([{self.study.seed}, {zlib.crc32(seeded_by(self.study, analysis).encode())}])"
+        if analysis.part in ON_REQUEST:
+            drawn = self._code(f"{analysis.part}.py", "run")
+            yield f"  seed       {self.study.seed}, with a name for each replication: {drawn}"
+        else:
+            name = seeded_by(self.study, analysis)
+            yield f"  seed       default_rng([{self.study.seed}, {zlib.crc32(name.encode())}])"
         data = self.record.get("data", {})
         for table in tables(self.study, analysis):
             if table in data:
