@@ -153,6 +153,8 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
         thirds = [tested("att", 0.1, level=f"{w} third") for w in ("lowest", "middle", "highest")]
         test = replace(base, term="difference", statistic=1.0, df=149.0, p_value=0.2)
         return [tested("att", 0.1), tested("dose", 0.02), *thirds, test]
+    if a.part == "twins":
+        return [tested("att", r.gauss(0, 0.1)), said("digits", 9.0, unit="digits")]
     if a.part == "counts":
         return [tested("att", -0.05), tested("percent_change", -5.0)]
     if a.part == "years":

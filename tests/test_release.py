@@ -142,6 +142,15 @@ def test_one_number_by_four_ways_of_inference_goes_by_all() -> None:
         assert [r.status for r in shown] == ["ok", "ok"]
 
 
+def test_a_withheld_estimate_is_not_shown_as_that_of_a_library() -> None:
+    """Here the effect over all goes by its inference alone; the same number by another solver goes with it."""
+    one = effect(1000, inference="cluster", df=5.0)
+    libraries = ("pyfixest", "linearmodels", "statsmodels")
+    others = [replace(effect(1000), part="twins", estimator=n, analysis=f"twins/{n}") for n in libraries]
+    assert [r.status for r in release.control([one, *others], STUDY)[0]] == ["suppressed"] * 4
+    assert [r.status for r in release.control(others, STUDY)[0]] == ["ok"] * 3
+
+
 def test_money_made_of_an_estimate_that_is_not_shown() -> None:
     worth = row("cost_benefit", "life_satisfaction", term="net_benefit", n_obs=1003)
     few = replace(effect(1003, n_least=5), analysis="effects/life_satisfaction/all/nearest/twfe/common_start/cluster",

@@ -6,7 +6,7 @@ years), the Schur complement of the normal equations, solved once for all column
 Econometrica 1:387) and Lovell (1963, JASA 58:993): coefficients, residuals and scores of the regression on
 the projected columns are those of the regression with every dummy in it.
 
-pyfixest (`_fixest.py`) is the referee in the tests.
+pyfixest (`_fixest.py`) is the referee in the tests, and one of three in the report (`twins.py`).
 """
 
 from __future__ import annotations
