@@ -92,8 +92,8 @@ def _write_block(press: Report, block: Block, out: Path) -> list[Path]:
         path = out / "tables" / name
         write_text(path.with_suffix(".csv"), block.table.csv)
         written.append(path.with_suffix(".csv"))
-        for ending in ("md", "tex", "html"):
-            text = press.format(f"table.{ending}.j2", table=block.table)
+        for ending, template in (("md", "table.md.j2"), ("tex", "table.tex.j2"), ("html", "alone.html.j2")):
+            text = press.format(template, table=block.table)
             write_text(path.with_suffix(f".{ending}"), text)
             written.append(path.with_suffix(f".{ending}"))
         as_word = path.with_suffix(".docx")

@@ -110,14 +110,16 @@ class Drawing:
     png: bytes
 
 
-def draw(name: str, canvas: Canvas, banner: str, salt: str, alt: str, before: Path | None = None) -> Drawing:
+def draw(
+    name: str, canvas: Canvas, banner: str, salt: str, words: tuple[str, str], before: Path | None = None
+) -> Drawing:
     """Draw figure `name` of `FIGURES`. The same canvas gives the same bytes; settings stay as they were.
 
-    `alt` is the PDF's alternative text. `before` is the file, without its ending, that an earlier run may have left:
-    where its SVG says that it was drawn from the same things, it is taken as it is, and what was made of it. The
-    caller vouches that nobody altered them.
+    `words` are the PDF's title and its alternative text. `before` is the file, without its ending, that an earlier
+    run may have left: where its SVG says that it was drawn from the same things, it is taken as it is, and what was
+    made of it. The caller vouches that nobody altered them.
     """
-    key = _key(name, canvas, banner, salt, alt)
+    key = _key(name, canvas, banner, salt, words)
     if before and (kept := _kept(before, key)):
         return kept
     with _style(salt):
@@ -128,7 +130,7 @@ def draw(name: str, canvas: Canvas, banner: str, salt: str, alt: str, before: Pa
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = _own_names(out.getvalue().decode(), salt).rstrip().removesuffix("</svg>")
     svg = f"{text}{_spots(figure, canvas.told)}</svg>\n<!-- {key} -->\n".encode()
-    return Drawing(svg, *_typeset(svg, alt))
+    return Drawing(svg, *_typeset(svg, *words))
 
 
 def _spots(figure: Figure, told: Sequence[Spot]) -> str:
@@ -148,25 +150,24 @@ def _spots(figure: Figure, told: Sequence[Spot]) -> str:
     return f'<g class="told" fill="none" pointer-events="all">\n{"".join(out)}</g>\n' if out else ""
 
 
-def _typeset(svg: bytes, alt: str) -> tuple[bytes, bytes]:
+def _typeset(svg: bytes, title: str, alt: str) -> tuple[bytes, bytes]:
     """The SVG as a tagged PDF, without a date, and as a PNG."""
     import typst
 
-    said = string(alt)
-    page = f'#set document(title: {said}, date: none)\n#set text(lang: "en", region: "gb")\n'
-    page += f'#set page(width: auto, height: auto, margin: 0pt)\n#image("figure.svg", alt: {said})'
+    page = f'#set document(title: {string(title)}, date: none)\n#set text(lang: "en", region: "gb")\n'
+    page += f'#set page(width: auto, height: auto, margin: 0pt)\n#image("figure.svg", alt: {string(alt)})'
     files: Any = {"main.typ": page.encode(), "figure.svg": svg}  # folder in memory: typst's types do not know of it
     fonts = typst.Fonts(include_system_fonts=False)
     pdf = typst.compile(files, format="pdf", pdf_standards=["ua-1"], timestamp=0, font_paths=fonts)
     return pdf, typst.compile(files, format="png", ppi=200, font_paths=fonts)
 
 
-def _key(name: str, canvas: Canvas, banner: str, salt: str, alt: str) -> str:
+def _key(name: str, canvas: Canvas, banner: str, salt: str, words: tuple[str, str]) -> str:
     """Digest of all that a drawing is made from: rows, study, words, this code and the libraries."""
     here = Path(__file__)
     code = [(here.parent / f).read_bytes() for f in (here.name, "wording.py")]
-    words = (name, repr(canvas), banner, salt, alt, version("matplotlib"), version("typst"))
-    return f"drawn from {digest(*words, *code)}"
+    said = (name, repr(canvas), banner, salt, *words, version("matplotlib"), version("typst"))
+    return f"drawn from {digest(*said, *code)}"
 
 
 def _kept(before: Path, key: str) -> Drawing | None:

@@ -645,12 +645,10 @@ def _figure(press: Press, template: Template) -> Figure | None:
     alt = press.line(header.alt, template.file)
     if banner(press.run):
         alt = f"{banner(press.run)}. {alt}"
-    drawing = figures.draw(
-        header.figure, canvas, banner(press.run), template.id, alt, press.before and press.before / template.id
-    )
-    return Figure(
-        template.id, _caption(press, template, "figure"), alt, tuple(notes), drawing, _figure_csv(rows)
-    )  # fmt: skip
+    caption = _caption(press, template, "figure")
+    before = press.before and press.before / template.id
+    drawing = figures.draw(header.figure, canvas, banner(press.run), template.id, (caption, alt), before)
+    return Figure(template.id, caption, alt, tuple(notes), drawing, _figure_csv(rows))
 
 
 def _figure_csv(rows: Sequence[Row]) -> str:
