@@ -15,10 +15,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import fake_rows
 from biglocal import results, run
 from biglocal import study as studies
 from biglocal.__main__ import main
-from biglocal.study import MANUSCRIPT, PATH, ROOT
+from biglocal.study import MANUSCRIPT, PATH, ROOT, expand
+from biglocal.study import load as load_study
 
 
 @pytest.fixture
@@ -389,3 +391,12 @@ def test_verify_without_a_run(
 ) -> None:
     assert verified(tmp_path, tmp_path, monkeypatch) == 1
     assert "Run `biglocal reproduce secure` first" in capsys.readouterr().err
+
+
+def test_parts_on_request_that_hold_no_longer_are_named() -> None:
+    plan = expand(load_study())
+    table = [r for r in fake_rows.rows(load_study()) if r.part in ("placebo", "effects")]
+    assert {r.part for r in table} == {"placebo", "effects"}
+    assert run._outdated(table, plan, {a.id for a in plan if a.part != "placebo"}) == ("placebo",)
+    assert run._outdated(table, plan, {a.id for a in plan}) == ()
+    assert run._outdated([], plan, set()) == ()

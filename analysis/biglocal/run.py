@@ -111,6 +111,9 @@ def _reproduce(
     # through text first: rows kept from a file and rows just made must lead to the same last digit
     rows = estimate.adjust(results.loads(results.dumps(fresh), "results.csv"), study, plan)
     old = _others(out, set(kept), plan) if only else ()
+    lost = () if only else _outdated(_table(out), plan, set(kept))
+    if lost:
+        say(f"{', '.join(lost)}: made for other settings, data or code, so left out; {AGAIN}")
     held = results.dumps([*rows, *old])
     reuse = provenance.unaltered(out)
     text, findings = _released(out, held, study, reuse)
@@ -151,6 +154,7 @@ def _reproduce(
         )
         record(key, written)
     _write_if_new(out / MARK, _made_from(held, study))
+    (out / release.HELD / "error.txt").unlink(missing_ok=True)  # of a run before that failed
     return Done(out, len(todo), len(wanted) - len(todo), written, _inapplicable(kept))
 
 
@@ -162,6 +166,16 @@ def _others(out: Path, fresh: set[str], plan: Sequence[Analysis]) -> tuple[Row, 
     """Rows of other analyses of the plan as the last run left them: `--only` leaves them as they are."""
     ids = {a.id for a in plan} - fresh
     return tuple(r for r in _table(out) if r.analysis in ids)
+
+
+AGAIN = "run `biglocal reproduce --only PART` to make it again, then render once more"
+
+
+def _outdated(table: Sequence[Row], plan: Sequence[Analysis], kept: set[str]) -> tuple[str, ...]:
+    """Parts on request of which the last run had rows that hold no longer: a full run does not make them again."""
+    there = {r.analysis for r in table}
+    parts = [a.part for a in plan if a.part in ON_REQUEST and a.id in there and a.id not in kept]
+    return tuple(dict.fromkeys(parts))
 
 
 CACHE = f"{release.HELD}/results.csv"
