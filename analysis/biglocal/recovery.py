@@ -137,8 +137,10 @@ def summary(found: Sequence[Found], truth: dict[Key, float], level: float) -> Fi
             Term(f"{name}_error_ratio", float(error.mean()) / spread, **at),
             Term(f"{name}_coverage", covered, conf_low=ends[0], conf_high=ends[1], **at),
         ]
-        if ends[1] < BAND[0] or ends[0] > BAND[1]:
+        if not BAND[0] - 1e-9 <= covered <= BAND[1] + 1e-9:
             reason = _reason(bias, monte_carlo, float(error.mean()) / spread)
+            if ends[1] >= BAND[0] and ends[0] <= BAND[1]:
+                reason = reason.removesuffix(".") + "; it may be chance, as the Monte Carlo interval meets the band."
             about = [x for x in (None if period is None else str(period), group) if x]
             why.setdefault(reason, []).append(f"{', '.join(about)} {name}" if about else name)
     said = [f"Coverage is not nominal ({'; '.join(where)}): {reason}" for reason, where in why.items()]
@@ -153,4 +155,4 @@ def _reason(bias: float, monte_carlo: float, ratio: float) -> str:
         return "the estimate is not off, its errors are smaller than its spread."
     if ratio > 1.03:
         return "the estimate is not off, its errors are larger than its spread."
-    return "the estimate is not off and its errors are as large as its spread; it is not normal, or this is chance."
+    return "the estimate is not off and its errors are as large as its spread; it is not normal."
