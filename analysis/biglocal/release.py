@@ -13,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -333,11 +333,12 @@ def report(
         _exhibit(name, [f for p in sorted(parts) for f in by_part.get(p, ())]) for name, parts in outputs.items()
     ]
     whole = _exhibit("results.csv", findings)
+    names = [field.name for field in fields(Finding)]
     everything = {
         "policy": asdict(study.disclosure),
         "persons": bool(findings),
         "outputs": [whole, *exhibits],
-        "numbers": [{k: v for k, v in asdict(f).items() if v not in ("", None)} for f in findings],
+        "numbers": [{k: v for k in names if (v := getattr(f, k)) not in ("", None)} for f in findings],
     }
     paths = [out / "disclosure.json", out / "disclosure.md"]
     write_text(paths[0], json.dumps(everything, indent=1) + "\n")

@@ -79,8 +79,9 @@ import csv
 import hashlib
 import io
 import math
+import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from biglocal.model import DataError
@@ -134,6 +135,7 @@ class Row:
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
+VALUES = operator.attrgetter(*COLUMNS)  # of a row, in the columns' order
 _KINDS = {f.name: str(f.type).split(" ")[0] for f in fields(Row)}
 
 
@@ -151,7 +153,7 @@ def dumps(rows: Iterable[Row]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in sorted(rows, key=lambda r: r.analysis):
-        writer.writerow([_text(v) for v in astuple(row)])
+        writer.writerow(map(_text, VALUES(row)))
     return out.getvalue()
 
 
