@@ -234,3 +234,25 @@ def test_residuals_by_the_model_solve_the_normal_equations() -> None:
     factors = tuple(_mixed.Factor(c, codes(f[c]), np.ones((len(f), 1))) for c in ("unit", "cluster"))
     found = _mixed.solve(f["y"].to_numpy(), x, factors, np.ones(len(f)), reml=True, moments=True)
     assert np.column_stack(list(x.values())).T @ found.residual == pytest.approx([0, 0], abs=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_search_that_lands_at_the_bound_looks_inside(seed: int) -> None:
+    """The deviance has no slope where a standard deviation is nought: small variances must still be found."""
+    rng = np.random.default_rng(seed)
+    area = rng.integers(0, 40, size=400)
+    y = 0.15 * rng.standard_normal(40)[area] + rng.standard_normal(400)
+    frame = pd.DataFrame({"y": y, "x": rng.standard_normal(400), "area": area})
+    ours = float(mixed_model.fit(frame, "y ~ x", groups=["area"], df="normal").facts["loglik"])
+    group = np.linalg.eigh((area[:, None] == area[None, :]).astype(float))
+    design = group[1].T @ np.column_stack([np.ones(400), frame["x"]])
+    outcome = group[1].T @ y
+
+    def restricted(ratio: float) -> float:  # Searle, Casella and McCulloch (1992), section 6.6, by eigenvalues
+        v = 1 + ratio * group[0]
+        gram = design.T @ (design / v[:, None])
+        left = outcome - design @ np.linalg.solve(gram, design.T @ (outcome / v))
+        scale = float(left @ (left / v)) / 398
+        return -0.5 * (398 * np.log(2 * np.pi * scale) + np.log(v).sum() + np.linalg.slogdet(gram)[1] + 398)
+
+    assert ours >= max(map(restricted, np.linspace(0, 0.5, 200))) - 1e-6

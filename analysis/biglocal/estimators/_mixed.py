@@ -244,7 +244,20 @@ class _Data:
         begin = np.array(start) / unit
         bounds = [(max(b, -WIDE), WIDE) for b in low]
         options: dict[str, Any] = {"ftol": 1e-14, "gtol": 1e-7, "maxiter": 500}
-        done: Any = minimize(deviance, begin, method="L-BFGS-B", jac="3-point", bounds=bounds, options=options)  # type: ignore[call-overload] # the stubs miss pairs that hold None and numbers
+
+        def search(t: Floats) -> Any:
+            return minimize(deviance, t, method="L-BFGS-B", jac="3-point", bounds=bounds, options=options)  # type: ignore[call-overload] # the stubs miss pairs that hold None and numbers
+
+        done = search(begin)
+        # The deviance is even in a standard deviation, so its slope is nought at the bound whether or not it is lower
+        # inside: a search that lands there is begun again from inside where that is so.
+        for i in range(len(done.x)):
+            if low[i] == 0 and done.x[i] < 1e-4:
+                inside = [np.where(np.arange(len(done.x)) == i, size, done.x) for size in (0.03, 0.1, 0.3)]
+                best = min(inside, key=deviance)
+                if deviance(best) < done.fun - 1e-8:
+                    again = search(best)
+                    done = again if again.fun < done.fun else done
         at = done.x
         for i in range(len(at)):  # a minimum at the bound is flat there: taken, not approached
             if low[i] == 0 and 0 < at[i] < 1e-2:

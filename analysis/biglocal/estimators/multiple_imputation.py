@@ -165,11 +165,16 @@ def _draw(y: Floats, x: Floats, absent: NDArray[np.bool_], method: Method, rng: 
     free = max(len(target) - x.shape[1], 1)
     sd = np.sqrt(float(residual @ residual) / rng.chisquare(free))
     values, vectors = np.linalg.eigh(inverse)
-    drawn = beta + sd * (vectors * np.sqrt(np.maximum(values, 0.0))) @ rng.standard_normal(len(beta))
+    # the symmetric root: that of eigenvectors alone has their signs, which differ from one build of LAPACK to the next
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    drawn = beta + sd * root @ rng.standard_normal(len(beta))
     if method == "normal":
         return np.asarray(x[absent] @ drawn + sd * rng.standard_normal(int(absent.sum())))
-    order = np.argsort(seen @ beta, kind="stable")
-    near, wanted = (seen @ beta)[order], x[absent] @ drawn
+    # rounded far below what tells persons apart: equals stay equal whatever the order in which a build adds up
+    unit = 1e-9 * max(float(np.abs(target).max()), 1e-300)
+    fitted, wanted = np.round(seen @ beta / unit), np.round(x[absent] @ drawn / unit)
+    order = np.argsort(fitted, kind="stable")
+    near = fitted[order]
     donors = min(DONORS, len(near))
     # the five nearest are among the five on either side
     place = np.searchsorted(near, wanted)[:, None] + np.arange(-donors, donors)
