@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import nox
 
 ROOT = Path(__file__).resolve().parent
-PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-LOCKS = {"run": ["build"], "test": ["build", "test"], "lint": ["build", "test", "lint"], "nox": ["nox"]}
+sys.path.insert(0, str(ROOT / ".ci"))
+from lock import stamp  # noqa: E402
 
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -25,17 +25,10 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests"]
 
 
-def _stamp(groups: list[str]) -> str:
-    """What a lock is made from: a lock whose first line has another stamp is stale."""
-    project, own = PROJECT["project"], PROJECT["dependency-groups"]
-    made_from = [project["dependencies"], project["requires-python"], *(own[g] for g in groups)]
-    return f"# made from {hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]}"
-
-
 def _install(session: nox.Session, lock: str) -> None:
     """Install a lock with its hashes, and the project itself with nothing fetched beside."""
     path = ROOT / "locks" / f"{lock}.txt"
-    if path.read_text().splitlines()[0] != _stamp(LOCKS[lock]):
+    if path.read_text().splitlines()[0] != stamp(lock):
         session.error(f"locks/{lock}.txt is stale: pyproject.toml has changed since. Run `nox -s lock`.")
     mark = Path(session.virtualenv.location, "installed")
     key = hashlib.sha256(path.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + bytes(ROOT)).hexdigest()
@@ -106,22 +99,10 @@ def wheelhouse(session: nox.Session) -> None:
     session.run("python", ".ci/wheelhouse.py", *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
-    """Resolve the locks anew (needs uv): hashed, for every supported Python, without any index address."""
-    for name, groups in LOCKS.items():
-        path = ROOT / "locks" / f"{name}.txt"
-        source = ["pyproject.toml", *(f"--group={g}" for g in groups)] if name != "nox" else ["--group=nox"]
-        session.run(
-            "uv", "pip", "compile", *source, "--universal", "--python-version=3.11", "--generate-hashes",
-            "--no-header", "--no-annotate", "--quiet", *session.posargs, f"--output-file={path}", external=True,
-        )  # fmt: skip
-        text = path.read_text()
-        found = re.search(r"^(-i|--(extra-)?index-url|--find-links).*|https?://\S+", text, re.MULTILINE)
-        if found:
-            path.unlink()
-            session.error(f"locks/{name}.txt would name an address ({found[0]}). Lock with the index settings cleared.")
-        path.write_text(f"{_stamp(groups)}\n{text}")
+    """Resolve the locks anew (needs uv); options go to `uv pip compile`."""
+    session.run("python", ".ci/lock.py", *session.posargs)
 
 
 if __name__ == "__main__":
