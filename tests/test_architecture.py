@@ -15,24 +15,12 @@ ORDER = (
     "placebo", "simulation", "recovery", "cost_benefit", "results", "disclosure", "estimate", "worth", "release", "provenance",
     "exhibits", "new", "trace", "diff", "run", "__main__",
 )  # fmt: skip
-RENDERING = {
-    "cards",
-    "figures",
-    "headers",
-    "markup",
-    "prose",
-    "tabulate",
-    "typed",
-    "word",
-    "wording",
-}  # the rooms of exhibits
 
 
 def rank(module: str) -> int:
     if module == "data.tables":
         return ORDER.index(module)
-    top = module.split(".")[0]
-    return ORDER.index("exhibits" if top in RENDERING else top)
+    return ORDER.index(module.split(".")[0])
 
 
 def modules() -> dict[str, str]:

@@ -19,8 +19,9 @@ from xml.etree import ElementTree
 import pytest
 
 import fake_rows
-from biglocal import exhibits, figures, markup, study, typed, wording
+from biglocal import exhibits, study
 from biglocal.data import sources
+from biglocal.exhibits import figures, markup, typed, wording
 from biglocal.model import Run, Study, StudyError
 from biglocal.study import MANUSCRIPT
 

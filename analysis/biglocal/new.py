@@ -18,7 +18,7 @@ from typing import Any
 
 from biglocal import study
 from biglocal.data.tables import COVARIATES, FIRST_YEAR, LAST_YEAR, TABLES, Column
-from biglocal.headers import Header
+from biglocal.exhibits.headers import Header
 from biglocal.model import Analysis, Grid, Run, Study, StudyError
 from biglocal.results import write_text
 from biglocal.study import MANUSCRIPT, PATH, TABLE_OF, choices, modules
@@ -304,7 +304,8 @@ class Edit:
 
         Raises `StudyError` that says what is wrong with what was asked for.
         """
-        from biglocal import exhibits, typed
+        from biglocal import exhibits
+        from biglocal.exhibits import typed
 
         newline = "\r\n" if "\r\n" in self.text else "\n"
         text = re.sub(r"\r?\n", newline, self.text)

@@ -362,7 +362,7 @@ def _render_key(text: str, run: Run, study_path: Path, manuscript: Path, draws: 
     """Everything the report is made of besides the libraries: rows, run, study, templates, rendering code."""
     files = sorted(p for p in manuscript.rglob("*") if p.is_file())
     sources = [ROOT / "data-raw" / n for n in ("published.toml", "sources.toml")]
-    rendering = sorted(HERE.glob("*.py"))
+    rendering = sorted([*HERE.glob("*.py"), *HERE.glob("exhibits/*.py")])
     parts: list[str | bytes] = [text, repr(run), draws, study_path.read_bytes()]
     for p in (*files, *(s for s in sources if s.exists()), *rendering):
         parts += [p.name, p.read_bytes()]

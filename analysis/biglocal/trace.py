@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from biglocal import headers, provenance, results
+from biglocal import provenance, results
+from biglocal.exhibits import headers
 from biglocal.model import Analysis, DataError, Study, StudyError
 from biglocal.results import Row
 from biglocal.study import MANUSCRIPT, MONEY, ON_REQUEST, PATH, choices, expand, file_of, seeded_by, sources, tables

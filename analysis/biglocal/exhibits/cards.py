@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from biglocal import provenance
+from biglocal.exhibits.wording import decimals, interval, label, number, plain
 from biglocal.results import Row
 from biglocal.study import MONEY, expand, file_of, sources, tables
-from biglocal.wording import decimals, interval, label, number, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from biglocal.exhibits.prose import Press
     from biglocal.model import Analysis
-    from biglocal.prose import Press
 
 Pairs = list[tuple[str, str]]
 CHOICES = ("effects", "estimators", "rivals", "robustness")  # parts whose ATTs are the same effect, chosen otherwise

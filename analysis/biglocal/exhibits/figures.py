@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from biglocal.markup import string
+from biglocal.exhibits.markup import string
+from biglocal.exhibits.wording import FORMATS, decimals, interval, label, level_unit, number, order, p_phrase, percent
 from biglocal.results import digest
-from biglocal.wording import FORMATS, decimals, interval, label, level_unit, number, order, p_phrase, percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from biglocal.markup import unmarked
+from biglocal.exhibits.markup import unmarked
 from biglocal.model import StudyError
 from biglocal.results import digest
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from docx.document import Document
     from markdown_it.token import Token
 
-    from biglocal.tabulate import Block, Figure, Table
+    from biglocal.exhibits.tabulate import Block, Figure, Table
 
 WIDTH, LONG = 16.0, 24.7  # cm between the margins, upright and across
 WARN = "7A1F00"

@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from biglocal import cards, figures, headers, markup, tabulate, typed, word
-from biglocal.headers import Template
+from biglocal.exhibits import cards, figures, headers, markup, tabulate, typed, word
+from biglocal.exhibits.headers import Template
+from biglocal.exhibits.prose import Press
+from biglocal.exhibits.wording import banner, kind
 from biglocal.model import Run, Study, StudyError
-from biglocal.prose import Press
 from biglocal.results import Row, write_bytes, write_text
 from biglocal.study import MANUSCRIPT, MONEY, ROOT, choices
-from biglocal.wording import banner, kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from biglocal.data.sources import Source
-    from biglocal.tabulate import Block, Table
+    from biglocal.exhibits.tabulate import Block, Table
 
 PUBLISHED = ROOT / "data-raw" / "published.toml"
 

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from biglocal.headers import toml
+from biglocal.exhibits.headers import toml
 from biglocal.model import StudyError
 
 TEXTS = ("title", "note", "figure_title", "figure_note", "alt", "absent", "total")  # of a header; and columns' head

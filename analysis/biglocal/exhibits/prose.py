@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import jinja2
 
-from biglocal import markup
 from biglocal.data.tables import TABLES
-from biglocal.figures import inline
-from biglocal.headers import toml, words
-from biglocal.model import Inference, StudyError
-from biglocal.results import COLUMNS, Row, select
-from biglocal.study import MONEY, choices
-from biglocal.wording import (
+from biglocal.exhibits import markup
+from biglocal.exhibits.figures import inline
+from biglocal.exhibits.headers import toml, words
+from biglocal.exhibits.wording import (
     FORMATS,
     banner,
     decimals,
@@ -37,6 +34,9 @@ from biglocal.wording import (
     sentence,
     unit_in_words,
 )  # fmt: skip
+from biglocal.model import Inference, StudyError
+from biglocal.results import COLUMNS, Row, select
+from biglocal.study import MONEY, choices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

@@ -12,15 +12,13 @@ from dataclasses import dataclass, fields, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
-from biglocal import figures, provenance
+from biglocal import provenance
 from biglocal.data.tables import FIRST_YEAR, TABLES
-from biglocal.headers import Column, Header, Template, words
-from biglocal.markup import unescaped
-from biglocal.model import Analysis, DataError, StudyError
-from biglocal.prose import NONE, Press, held, on_scale
-from biglocal.results import COLUMNS, Row, select
-from biglocal.study import choices, expand
-from biglocal.wording import (
+from biglocal.exhibits import figures
+from biglocal.exhibits.headers import Column, Header, Template, words
+from biglocal.exhibits.markup import unescaped
+from biglocal.exhibits.prose import NONE, Press, held, on_scale
+from biglocal.exhibits.wording import (
     FORMATS,
     banner,
     by_size,
@@ -34,6 +32,9 @@ from biglocal.wording import (
     outcome_of,
     sentence,
 )
+from biglocal.model import Analysis, DataError, StudyError
+from biglocal.results import COLUMNS, Row, select
+from biglocal.study import choices, expand
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
