@@ -136,6 +136,13 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
         one = ("minimum_detectable", "reference_effect", "power")
         areas = [said("minimum_detectable_with", 10 / n, period=n) for n in (50, 100, 300)]
         return [*(said(name, 0.4, n_treated_clusters=145) for name in one), *areas]
+    if a.inference == "randomisation":
+        bins = [
+            said(t, 0.05, period=i, conf_low=i / 2 - 2.5, conf_high=i / 2 - 2)
+            for i in range(10)
+            for t in ("drawn_nearer", "drawn_beyond")
+        ]
+        return [tested("att", r.gauss(0, 0.1), p_adjusted=0.5), said("draws", 999.0), *bins]
     if a.part == "families":
         return [said(t, 0.1, p_value=r.random()) for t in ("cluster", "holm", "fdr_bh", "bootstrap", "romano_wolf")]
     if a.part == "calendar":

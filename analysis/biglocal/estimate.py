@@ -29,8 +29,17 @@ UNITS = {  # of terms that are not in their outcome's
     "comparison_weight": "share",
     "two_by_two_weight": "share",
     "digits": "digits",
+    "draws": "draws",
+    "drawn_nearer": "share",
+    "drawn_beyond": "share",
 }
-OF_ALL = ("relative_magnitudes", "smoothness", "minimum_detectable_with")  # level and period are no group of rows
+OF_ALL = (
+    "relative_magnitudes",
+    "smoothness",
+    "minimum_detectable_with",
+    "drawn_nearer",
+    "drawn_beyond",
+)  # level and period are no group of rows
 Result = tuple[Analysis, "Fit | str"]
 
 

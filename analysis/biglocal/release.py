@@ -105,7 +105,7 @@ def control(rows: Sequence[Row], study: Study) -> tuple[tuple[Row, ...], tuple[F
             continue
         verdict = Verdict() if row.part in MADE else verdicts[_estimate(row)]
         # a joint test and a difference give away the estimate that they are made of
-        test = row.analysis in held and (row.term == "difference" or row.df_num is not None)
+        test = row.analysis in held and (row.term in ("difference", "drawn_beyond") or row.df_num is not None)
         rate = (row.analysis, row.period) in waves and row.term.startswith("rate")
         if not verdict.rule and (test or rate):
             verdict = Verdict("complementary", GIVES_AWAY)

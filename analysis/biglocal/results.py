@@ -19,7 +19,9 @@ overlap     density of the propensity logit: term = treated | control_unmatched 
 trends      outcome, comparison; term = treated | control, period = year: estimate (weighted mean),
             std_error and interval clustered
 effects     outcome: att, by inference `cluster` and `twoway` (std_error, df, statistic, p_value, interval; cluster
-            also p_adjusted), `cr2`, `wild_bootstrap` and `randomisation` (p_value, interval); inference `power`:
+            also p_adjusted), `cr2`, `wild_bootstrap` and `randomisation` (p_value, interval; of the last the statistic
+            is t, beside draws, their number, and drawn_nearer and drawn_beyond, period = bin: estimate = share of the
+            draws, conf_low and conf_high = the bin's edges); inference `power`:
             minimum_detectable, reference_effect (published, in size) and power (the chance to find it), and
             minimum_detectable_with, period = number of treated areas
 families    outcome: cluster, holm, fdr_bh, bootstrap, romano_wolf: p_value before and after adjustment for the

@@ -141,6 +141,31 @@ def test_study_path(mixed: bool) -> None:
     assert att.statistic == pytest.approx(twfe.estimate(s).terms[0].estimate / twfe.estimate(s).terms[0].std_error)
 
 
+@pytest.mark.parametrize("clusters", [6, 20], ids=["enumerated", "drawn"])
+def test_p_is_counted_again_from_what_is_shown_of_the_draws(clusters: int) -> None:
+    """The bins are of the very draws that p is of: shares beyond give it, and all together are all draws."""
+    s = panel(seed=6, effect=0.1, clusters=clusters)
+    frame, draws = s.frame, 499
+    infer = inference.infer("randomisation", 0.95, draws)
+    fit = infer(twfe.estimate, s, twfe.estimate(s), np.random.default_rng(4))
+    att, *shown = fit.terms
+    test = randomise(
+        frame["y"], frame["first_treated"], frame["cluster"], rng=np.random.default_rng(4), time=frame["time"],
+        cluster=frame["cluster"], fixed=(frame["unit"], frame["time"]), weight=frame["weight"], statistic="t",
+        draws=draws,
+    )  # fmt: skip
+    n = next(t.estimate for t in shown if t.name == "draws")
+    beyond = round(n * sum(t.estimate for t in shown if t.name == "drawn_beyond"))
+    assert 0 < beyond < n == test.draws
+    assert att.p_value == (beyond / n if test.enumerated else (1 + beyond) / (1 + n))
+    assert test.enumerated == (clusters == 6)
+    assert sum(t.estimate for t in shown if t.name != "draws") == pytest.approx(1)
+    for t in shown[1:]:
+        inside = (test.drawn >= t.conf_low) & (test.drawn < t.conf_high)
+        as_far = np.abs(test.drawn) >= abs(att.statistic) * (1 - 1e-9)
+        assert t.estimate == (inside & (as_far == (t.name == "drawn_beyond"))).mean()
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

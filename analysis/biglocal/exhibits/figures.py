@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY, DARK = "#0072B2", "#D55E00", "#8c8c8c", "#222222"
 TREATED: dict[str, Any] = {"color": BLUE, "marker": "o", "linestyle": "-"}
 COMPARISON: dict[str, Any] = {"color": ORANGE, "marker": "s", "linestyle": "--", "markerfacecolor": "white"}
+NEARER: dict[str, Any] = {"facecolor": "#c9c9c9", "linewidth": 0}
+BEYOND: dict[str, Any] = NEARER | {"facecolor": BLUE}
+REAL: dict[str, Any] = {"color": ORANGE, "linestyle": "--", "linewidth": 1.4}
 ENDINGS = ("svg", "pdf", "png")
 WIDTH = 6.3  # inches: the width of the text on A4
 STYLE: dict[str, Any] = {
@@ -410,6 +413,55 @@ def p_values(canvas: Canvas) -> Figure:
     ax.axhline(100 / len(bins), color=DARK, linewidth=0.9, linestyle="--")
     ax.text(0.995, 100 / len(bins), "no effect, right test", ha="right", va="bottom", fontsize=7, color=DARK)
     ax.set(xlabel="p-value", ylabel="Share of placebo lists, %", xlim=(0, 1))
+    return figure
+
+
+def randomisation(canvas: Canvas) -> Figure:
+    """The statistics of treatments dealt anew as bars, the real one as a line, one panel an outcome."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    chosen = _outcomes(canvas)
+    figure, axes = _panels(len(chosen), 3, 1.4, 0.28, sharex=True, sharey=True)
+    for ax, outcome in zip(axes, chosen, strict=True):
+        mine = [r for r in canvas.rows if r.outcome == outcome.name and _known(r)]
+        bins: dict[tuple[float, float], dict[str, float]] = {}
+        for r in mine:
+            if r.term.startswith("drawn_"):
+                bins.setdefault((_value(r.conf_low), _value(r.conf_high)), {})[r.term] = 100 * _value(r.estimate)
+        for (low, high), share in bins.items():
+            nearer, beyond = share.get("drawn_nearer", 0.0), share.get("drawn_beyond", 0.0)
+            text = f"{number(nearer + beyond, 1)}% of draws, {number(beyond, 1)}% as far out"
+            about = f"{outcome.label}, t from {interval(low, high, 2)}: {text}"
+            canvas.say(ax, low, 0, about, box=(low, 0, high, nearer + beyond))
+        edges = sorted({e for edge in bins for e in edge})
+        parts = [bins.get(edge, {}) for edge in itertools.pairwise(edges)]
+        inner = [share.get("drawn_nearer", 0.0) for share in parts]
+        ax.stairs(inner, edges, fill=True, **NEARER)
+        ax.stairs([sum(share.values()) for share in parts], edges, baseline=inner, fill=True, **BEYOND)
+        draws = sum(_value(r.estimate) for r in mine if r.term == "draws")
+        beyond = sum(share.get("drawn_beyond", 0.0) for share in bins.values()) / 100
+        for r in (r for r in mine if r.statistic is not None and r.p_value is not None):
+            test = f"{number(beyond * draws, 0)} of {number(draws, 0)} as far out; {p_phrase(_value(r.p_value))}"
+            ax.axvline(_value(r.statistic), **REAL)
+            ax.text(0.5, 1.025, test, transform=ax.transAxes, ha="center", va="bottom", fontsize=6.5)
+            about = f"{outcome.label}, treatment as it was: t {number(_value(r.statistic), 2)}; {test}"
+            canvas.say(ax, _value(r.statistic), max(map(sum, (s.values() for s in bins.values())), default=0.0), about)
+        ax.set_title(outcome.label, pad=11)
+        ax.tick_params(labelbottom=True, labelleft=True)
+        ax.locator_params(axis="both", nbins=6, integer=True)
+    for ax in axes[::3]:
+        ax.set_ylabel("Share of draws, %")
+    for ax in axes[-3:]:
+        ax.set_xlabel("t")
+    figure.subplots_adjust(hspace=0.8, wspace=0.22)
+    figure.legend(
+        handles=[
+            Patch(label="drawn, nearer to nought", **NEARER), Patch(label="drawn, as far out or farther", **BEYOND),
+            Line2D([], [], label="treatment as it was", **REAL),
+        ],
+        loc="upper center", ncols=3, borderaxespad=0.3,
+    )  # fmt: skip
     return figure
 
 
@@ -1124,6 +1176,7 @@ FIGURES: dict[str, Callable[[Canvas], Figure]] = {
     "design_forest": design_forest,
     "specification_curve": specification_curve,
     "p_values": p_values,
+    "randomisation": randomisation,
     "simulation": simulation,
     "love": love,
     "overlap": overlap,

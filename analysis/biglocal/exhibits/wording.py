@@ -22,7 +22,7 @@ NARROW = "\u00a0"  # keeps `p = 0.02` on one line
 
 DECIMALS = {  # others: 3
     "percentage points": 2, "per cent": 1, "chance": 2, "ratio": 2, "years": 2, "odds ratio": 2, "points (7-35)": 2,
-    "GBP million": 0, "GBP": 0, "persons": 0,
+    "GBP million": 0, "GBP": 0, "persons": 0, "draws": 0,
 }  # fmt: skip
 BANNERS = {
     "SYNTHETIC": "SYNTHETIC DATA: says nothing about Big Local",

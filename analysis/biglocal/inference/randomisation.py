@@ -28,7 +28,7 @@ from biglocal.inference.regression import (
     regression,
     sole_att,
 )
-from biglocal.model import Estimator, Fit, Inapplicable, Sample
+from biglocal.model import Estimator, Fit, Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -45,7 +45,9 @@ class RandomisationTest:
 
     p counts the real assignment among the draws; `mc_error` is its Monte Carlo standard error, `mc_low` and
     `mc_high` the Clopper-Pearson interval at 99% for the p that all assignments would give (nought wide where
-    all were `enumerated`). `assignments`: how many there are in all. `drawn` (draws,): the coefficients.
+    all were `enumerated`). `assignments`: how many there are in all. `drawn` (draws,): the statistic of each, signed,
+    missing where treatment was collinear with the nuisance; `beyond` (draws,): whether it lies as far out as the real
+    one, which is what p counts.
     """
 
     estimate: float
@@ -60,6 +62,7 @@ class RandomisationTest:
     enumerated: bool
     assignments: float
     drawn: NDArray[np.float64]
+    beyond: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,25 +148,26 @@ def randomise(
     def value(terms: Sequence[NDArray[np.float64]], r: float) -> NDArray[np.float64]:
         with np.errstate(divide="ignore", invalid="ignore"):
             top = terms[0] - r * terms[1]
-            return (
-                np.abs(top / np.sqrt(terms[2] - 2 * r * terms[3] + r * r * terms[4])) if statistic == "t" else abs(top)
-            )
+            return top / np.sqrt(terms[2] - 2 * r * terms[3] + r * r * terms[4]) if statistic == "t" else top
 
     everything = (b0, b1, q0, q1, q2)
 
+    def outside(r: float) -> NDArray[np.bool_]:
+        own = abs(float(value(real, r)[0]))
+        return np.asarray(np.abs(value(everything, r)) >= own - TIES * own)
+
     def p_value(r: float) -> float:
-        own = float(value(real, r)[0])
-        beyond = int((value(everything, r) >= own - TIES * abs(own)).sum())
+        beyond = int(outside(r).sum())
         return beyond / count if enumerated else (1 + beyond) / (1 + count)
 
     beta = float(real[0][0])
     step = float(np.nanstd(b0)) or abs(beta) or 1.0
     p = p_value(hypothesis)
     low, high = interval(p_value, beta, step, conf_level)
-    signed = math.copysign(float(value(real, hypothesis)[0]), beta - hypothesis)
     error, mc_low, mc_high = (0.0, p, p) if enumerated else _monte_carlo(p, count)
     return RandomisationTest(
-        beta, signed, p, error, mc_low, mc_high, low, high, count, enumerated, deal.count, b0
+        beta, float(value(real, hypothesis)[0]), p, error, mc_low, mc_high, low, high, count, enumerated, deal.count,
+        value(everything, hypothesis), outside(hypothesis),
     )  # fmt: skip
 
 
@@ -179,7 +183,7 @@ def randomisation(
     strata: str | None = None,
     statistic: Statistic = "t",
 ) -> Fit:
-    """The `att` of a two-way fixed-effects fit with p-value and interval by randomisation.
+    """The `att` of a two-way fixed-effects fit with p-value and interval by randomisation, and what was drawn.
 
     `assigned` and `strata` name columns of the sample's frame. By default, where clusters hold treated and
     comparison units together (matched sets), units are shuffled within clusters; else whole clusters are shuffled.
@@ -207,7 +211,39 @@ def randomisation(
         "assigned": assigned, "strata": strata or "", "statistic": statistic,
         "p_error": test.mc_error, "p_low": test.mc_low, "p_high": test.mc_high,
     }  # fmt: skip
-    return replace(fit, terms=(term,), facts=facts)
+    return replace(fit, terms=(term, *distribution(test)), facts=facts)
+
+
+def distribution(test: RandomisationTest) -> tuple[Term, ...]:
+    """The statistics drawn as bins, from which p can be counted again.
+
+    `draws`: how many. With period = bin and the interval its edges, the shares of the draws that lie as far out as the
+    real assignment, `drawn_beyond`, and that do not, `drawn_nearer`; bins without any are left out. p is
+    (1 + beyond) / (1 + draws); where all assignments were enumerated, the share beyond.
+    """
+    known = np.isfinite(test.drawn)
+    values, beyond = test.drawn[known], test.beyond[known]
+    spread, reach = float(values.std()) or 1.0, float(np.abs(values).max())
+    width = 2.0 ** round(math.log2(spread)) / 4  # of a t, whose spread is about one, a quarter
+    while reach > 50 * width:
+        width *= 2
+    half = math.floor(reach / width) + 1
+    edges = width * np.arange(-half, half + 1)
+    terms = [Term("draws", float(test.draws), tested=False)]
+    for name, some in (("drawn_nearer", values[~beyond]), ("drawn_beyond", values[beyond])):
+        share = np.histogram(some, edges)[0] / test.draws
+        terms += [
+            Term(
+                name,
+                float(share[i]),
+                period=int(i),
+                conf_low=float(edges[i]),
+                conf_high=float(edges[i + 1]),
+                tested=False,
+            )
+            for i in np.flatnonzero(share)
+        ]
+    return tuple(terms)
 
 
 class _Deal:
