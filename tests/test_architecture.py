@@ -11,7 +11,7 @@ import pytest
 from biglocal.study import HERE
 
 ORDER = (
-    "model", "data.tables", "study", "data", "matching", "levels", "residents", "sample", "estimators", "inference",
+    "model", "data.tables", "study", "timings", "data", "matching", "levels", "residents", "sample", "estimators", "inference",
     "placebo", "simulation", "recovery", "cost_benefit", "results", "disclosure", "estimate", "worth", "release", "provenance",
     "exhibits", "new", "trace", "diff", "run", "archive", "__main__",
 )  # fmt: skip

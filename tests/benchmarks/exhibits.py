@@ -1,0 +1,149 @@
+"""What each exhibit and each part of the study costs, into analysis/timings.toml: `nox -s benchmark -- exhibits`.
+
+    python tests/benchmarks/exhibits.py [--only NAME ...]
+
+Each exhibit is made alone from nothing (`biglocal reproduce --only NAME`) by a process of its own, once; exhibits of
+the same analyses are made once for all. Each part is estimated in one process that has read and matched before, its
+peak of memory set back first (Linux). Seconds are the processor's, of one thread: what the clock says of one core
+that does nothing else. Synthetic tier, quick draws, one worker. `--only` measures those exhibits and their parts, and
+leaves the rest of the file as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import measure
+
+from biglocal import run, timings
+from biglocal.study import MANUSCRIPT, MONEY, ON_REQUEST, expand, tables
+from biglocal.study import load as load_study
+
+Figures = dict[str, float]
+PACKAGES = ("numpy", "pandas", "scipy")
+
+
+def cost(seconds: float, memory: float) -> Figures:
+    return {"seconds": round(seconds, 2), "memory_mb": round(memory)}
+
+
+def alone(name: str) -> Figures:
+    """An exhibit from nothing, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["-W", "ignore", "-m", "biglocal", "reproduce", "--only", name, "--outputs", folder]
+        _, processor, peak = measure.command(words)
+    return cost(processor, peak)
+
+
+def parts(wanted: Sequence[str]) -> dict[str, Figures]:
+    """In this process: the start, then part by part. The part whose rows are made of other rows follows these."""
+    from threadpoolctl import threadpool_limits
+
+    from biglocal import estimate, results, worth
+    from biglocal.data import load as loading
+    from biglocal.sample import Draw
+
+    out: dict[str, Figures] = {}
+
+    def note(name: str) -> None:
+        nonlocal used
+        out[name] = cost(time.process_time() - used, measure.peak())
+        used = time.process_time()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts anew
+
+    used = 0.0
+    study = load_study()
+    draw = Draw(study, loading.load("synthetic", seed=study.seed))
+    plan = [a for a in expand(study) if a.part in wanted]
+    with threadpool_limits(1):
+        for table in sorted({t for a in plan for t in tables(study, a) if draw.tier.has(t)}):
+            draw.tier.table(table)
+        for comparison in dict.fromkeys(a.comparison for a in plan if a.comparison):
+            draw.matched(comparison)
+        note("start")
+        rows = []
+        for part in wanted:
+            some = [a for a in plan if a.part == part]
+            if part == MONEY:
+                before = results.loads(results.dumps(rows), "rows")
+                for a in some:
+                    worth.rows(study, "synthetic", a, before, "")
+            else:
+                for a, fit in estimate.estimate(draw, some, study.policy.draws_quick, 1, lambda _: None):
+                    rows += estimate.rows(study, "synthetic", a, fit, "")
+            note(part)
+    return out
+
+
+def written(machine: str, start: Figures, exhibits: dict[str, Figures], some: dict[str, Figures]) -> str:
+    def line(f: Figures) -> str:
+        return f"{{ seconds = {f['seconds']:g}, memory_mb = {f['memory_mb']:g} }}"
+
+    return "\n".join(
+        [
+            "# Made by `nox -s benchmark -- exhibits`, which says how each figure is taken. An input, not an output.",
+            f"machine = {json.dumps(machine, ensure_ascii=False)}",
+            f"start = {line(start)} # libraries loaded, tables read, comparisons matched",
+            "\n[exhibits] # each alone, from nothing",
+            *(f"{name} = {line(f)}" for name, f in exhibits.items()),
+            "\n[parts] # after the start",
+            *(f"{name} = {line(f)}" for name, f in some.items()),
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", help="exhibits to measure")
+    parser.add_argument("--parts", nargs="+", help="for the process this starts itself")
+    args = parser.parse_args()
+    if args.parts:
+        measure.say(json.dumps(parts(args.parts)))
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"
+    study = load_study()
+    plan = expand(study)
+    chosen = {e: run.choose(study, plan, [e], MANUSCRIPT)[0] for e in args.only or study.exhibits}
+    old = timings.load()
+    exhibits = {n: cost(c.seconds, c.memory_mb) for n, c in old.exhibits.items()} if old and args.only else {}
+    known = {n: cost(c.seconds, c.memory_mb) for n, c in old.parts.items()} if old and args.only else {}
+    same: dict[tuple[str, ...], Figures] = {}
+    for name, analyses in chosen.items():
+        ids = tuple(a.id for a in analyses)
+        if ids not in same:
+            same[ids] = alone(name)
+        exhibits[name] = same[ids]
+        sys.stderr.write(f"{name}: {exhibits[name]}\n")
+    asked = dict.fromkeys(a.part for a in plan if any(a in some for some in chosen.values()))
+    here = [p for p in asked if p not in ON_REQUEST and p != MONEY] + [MONEY] * (MONEY in asked)
+    start = cost(old.start.seconds, old.start.memory_mb) if old and args.only else {}
+    if not args.only or not old:
+        words = [sys.executable, "-W", "ignore", __file__, "--parts", *here]
+        found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        start, known = found.pop("start"), known | found
+    for part in ON_REQUEST:  # on its own, less what it takes to begin
+        if part in asked:
+            of = [e for e, analyses in chosen.items() if {a.part for a in analyses} == {part}]
+            if of:
+                whole = exhibits[of[0]]
+                known[part] = cost(max(whole["seconds"] - start["seconds"], 0), whole["memory_mb"])
+    every = {a.part: None for a in plan}
+    text = written(
+        measure.machine(PACKAGES), start, {e: exhibits[e] for e in study.exhibits if e in exhibits},
+        {p: known[p] for p in every if p in known},
+    )  # fmt: skip
+    timings.PATH.write_text(text, encoding="utf-8", newline="\n")
+    sys.stderr.write(f"load when it ended: {measure.load()}\n")
+
+
+if __name__ == "__main__":
+    main()
