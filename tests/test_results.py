@@ -10,15 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biglocal import inference, provenance, results
-from biglocal.model import DataError, Tolerance
+from biglocal import inference, results
+from biglocal.model import DataError
 from biglocal.results import Row
 
 ROW = Row(
     "effects/a", "d", "effects", "a", "all", "", "nearest", "start", "twfe", "cluster", "att", None, -0.5, 0.2, 99.0,
     -2.5, 0.014, 0.028, -0.9, -0.1, 0.95, "points", 1000, 100, 20, 50, "ok", "", "synthetic",
 )  # fmt: skip
-TOLERANCE = Tolerance(relative=1e-6, absolute=1e-8, std_errors=1e-4)
 
 
 @given(
@@ -78,25 +77,6 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         results.write_text(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.csv"]
-
-
-def test_compare_says_which_cell_and_by_how_much() -> None:
-    assert provenance.compare([ROW], [ROW], TOLERANCE, 0.05) == ()
-    assert provenance.compare([replace(ROW, estimate=-0.5 + 1e-5)], [ROW], TOLERANCE, 0.05) == ()
-    (one,) = provenance.compare([replace(ROW, estimate=-0.3)], [ROW], TOLERANCE, 0.05)
-    assert one == "effects/a#att: estimate is -0.3, reference -0.5, 1 standard errors apart"
-    (two,) = provenance.compare([replace(ROW, n_obs=999)], [ROW], TOLERANCE, 0.05)
-    assert two == "effects/a#att: n_obs is 999, reference 1000"
-    (three,) = provenance.compare([], [ROW], TOLERANCE, 0.05)
-    assert "missing from the outputs" in three
-    (four,) = provenance.compare([replace(ROW, status="inapplicable")], [ROW], TOLERANCE, 0.05)
-    assert "status is 'inapplicable'" in four
-
-
-def test_sign_and_significance_may_not_flip_within_any_tolerance() -> None:
-    wide = Tolerance(relative=10, absolute=1e-8, std_errors=10)
-    assert "changes sign" in provenance.compare([replace(ROW, estimate=0.5)], [ROW], wide, 0.05)[0]
-    assert "crosses 0.05" in provenance.compare([replace(ROW, p_value=0.06)], [ROW], wide, 0.05)[0]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))

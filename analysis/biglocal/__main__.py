@@ -99,10 +99,16 @@ def verify(
     tier: Annotated[str, typer.Argument(help="synthetic, open or secure.")] = "synthetic",
     outputs: Outputs = None,
     accept: Annotated[bool, typer.Option(help="Make the present results the reference instead.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write the verdicts here too, with every cell.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write them here too, for a reviewer's form.")] = None,
     study: StudyFile = None,
 ) -> None:
-    """Compare the outputs cell by cell with the committed reference; exit 1 on any difference beyond tolerance."""
+    """Compare the outputs with the committed reference, exhibit by exhibit; exit 1 if one differs.
+
+    In the reference's environment by bytes, elsewhere cell by cell within the tolerance of study.toml.
+    """
     from biglocal import provenance, results, run
+    from biglocal import verify as verifying
     from biglocal.study import PATH
     from biglocal.study import load as load_study
 
@@ -115,14 +121,16 @@ def verify(
         )
     expected = run.EXPECTED / f"{tier}-{draws}.csv"
     if accept:
-        if wrong := provenance.altered(out):
-            raise VerifyError(
-                f"{wrong[0]}. Run `biglocal reproduce {tier}` again before its results become the reference."
-            )
-        results.write_text(expected, (out / "results.csv").read_text(encoding="utf-8"))
-        typer.echo(f"reference written: {_short(expected)}")
+        for path in verifying.accept(out, expected):
+            typer.echo(f"reference written: {_short(path)}")
         return
-    typer.echo(provenance.verify(out, expected, plan))
+    found = verifying.verify(out, expected, plan)
+    for file, said in ((json, verifying.as_json), (markdown, verifying.markdown)):
+        if file:
+            results.write_text(file, said(found))
+    typer.echo(verifying.text(found))
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -18,7 +18,7 @@ SHOWN = 30
 
 
 def causes(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, ...]:
-    """What differs of what went in, a line each: tier, draws, seed, study, data, code, lock, in this order.
+    """What differs of what went in, a line each: tier, draws, seed, study, data, code, manuscript, lock, machine.
 
     Takes two records (`provenance.last`). Tables that are made from the seed differ because of it, and of code
     that makes them because of that: they are not told as causes of their own.
@@ -34,6 +34,8 @@ def causes(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, ...]:
     if not made and not files and not any(name.startswith("data/") for name, _ in code):
         out += [f"data: table {n} {how}" for n, how in _changed(before.get("data", {}), after.get("data", {}))]
     out += [f"code: {name} {how}" for name, how in code]
+    if "manuscript" in before and "manuscript" in after:
+        out += [f"manuscript: {name} {how}" for name, how in _changed(before["manuscript"], after["manuscript"])]
     pins = {
         f"{n} {a} -> {b}": None
         for k in ("locked", "versions")
@@ -41,6 +43,8 @@ def causes(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, ...]:
     }
     if before.get("lock") != after.get("lock") or pins:
         out.append("lock: " + ("; ".join(pins) or "locks/run.txt changed, no version in it"))
+    if "machine" in before and "machine" in after:
+        out += [f"machine: {n} {a} -> {b}" for n, a, b in _moved(before["machine"], after["machine"])]
     return tuple(out)
 
 

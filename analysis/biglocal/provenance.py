@@ -1,4 +1,4 @@
-"""Where results come from and whether they still hold: digests, the record of a run, verification.
+"""Where results come from and whether they still hold: digests, and the record of a run.
 
 A digest is made of everything a row depends on, so that a row whose digest is unchanged need not be
 computed again, and one that is can be told apart in a diff of results.csv.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import platform
 import re
 from collections.abc import Sequence
@@ -18,9 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biglocal import results
-from biglocal.model import Analysis, DataError, Run, Study, Tolerance, VerifyError
-from biglocal.results import Row, digest
+from biglocal.model import Analysis, Run, Study, VerifyError
+from biglocal.results import digest
 from biglocal.study import HERE, MONEY, ON_REQUEST, ROOT, baseline, family, file_of, sources, tables
 
 if TYPE_CHECKING:
@@ -53,6 +51,25 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+@cache
+def machine() -> dict[str, str]:
+    """What the last digits depend on besides the libraries: system, and the kernels chosen for this processor.
+
+    OpenBLAS and numpy pick code by what the processor can do, so sums round otherwise on another one.
+    """
+    import numpy as np
+    from threadpoolctl import threadpool_info
+
+    blas = [f"{p['internal_api']} {p['version']} {p.get('architecture', '')}".strip()
+            for p in threadpool_info() if p["user_api"] == "blas" and "numpy" in p["filepath"]]  # fmt: skip
+    config: Any = np.show_config(mode="dicts")
+    return {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "blas": ", ".join(blas) or "not known",
+        "simd": " ".join(config.get("SIMD Extensions", {}).get("found", ())) or "baseline",
+    }
 
 
 def lock() -> str:
@@ -170,8 +187,9 @@ def record(
     rendered_from: str,
     files: Sequence[Path],
     out: Path,
+    manuscript: Path,
 ) -> str:
-    """provenance.json: what went in and what came out, by sha256. No clock, no path outside `out`.
+    """provenance.json: what went in, where it was made, and what came out, by sha256. No clock, no path outside `out`.
 
     `rendered_from` is '' while the report is not yet, or no longer, that of these rows.
     """
@@ -188,11 +206,13 @@ def record(
                 "code": {
                     str(p.relative_to(HERE).as_posix()): digest(p.read_bytes()) for p in sorted(HERE.rglob("*.py"))
                 },
+                "manuscript": _manuscript(manuscript),
                 "data": run.digests,
                 "files": run.files,
                 "notes": list(run.notes),
                 "lacks": run.lacks,
                 "versions": run.versions,
+                "machine": machine(),
                 "results": digest(rows_text),
                 "rendered_from": rendered_from,
                 "outputs": {p.relative_to(out).as_posix(): digest(p.read_bytes()) for p in sorted(files)},
@@ -202,6 +222,13 @@ def record(
         )
         + "\n"
     )
+
+
+def _manuscript(folder: Path) -> dict[str, str]:
+    """Each template, and each list of sources and published values that templates read -> digest."""
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    found |= {p.name: p for n in ("published.toml", "sources.toml") if (p := ROOT / "data-raw" / n).is_file()}
+    return {name: digest(p.read_bytes()) for name, p in sorted(found.items())}
 
 
 def last(out: Path) -> dict[str, Any]:
@@ -240,80 +267,3 @@ def altered(out: Path) -> tuple[str, ...]:
 def unaltered(out: Path) -> bool:
     """Whether there are outputs, and all of them are what the last run wrote."""
     return bool(last(out).get("outputs")) and not altered(out)
-
-
-# --- verification ------------------------------------------------------------------------------------------
-
-NUMBERS = (
-    "estimate", "std_error", "df", "statistic", "p_value", "p_adjusted", "conf_low", "conf_high", "conf_level",
-)  # fmt: skip
-EXACT = ("part", "outcome", "subgroup", "comparison", "treatment", "estimator", "inference", "unit", "n_obs", "n_units",
-         "n_treated", "n_clusters", "status", "reason", "tier", "df_num", "n_treated_clusters")  # fmt: skip
-
-
-def compare(seen: Sequence[Row], expected: Sequence[Row], tolerance: Tolerance, alpha: float) -> tuple[str, ...]:
-    """Every cell in which two results tables differ beyond `tolerance`, in words; none if they agree.
-
-    A number may move by `absolute` + `relative` x its size, an estimate or interval also by `std_errors`
-    standard errors. Whatever the tolerance, an estimate may not change sign, nor a p-value cross `alpha`.
-    """
-
-    ours, theirs = {r.key: r for r in seen}, {r.key: r for r in expected}
-    found = [f"{name}: missing from the outputs" for name in sorted(theirs.keys() - ours.keys())]
-    found += [f"{name}: not in the reference" for name in sorted(ours.keys() - theirs.keys())]
-    for name in sorted(ours.keys() & theirs.keys()):
-        a, b = ours[name], theirs[name]
-        for column in EXACT:
-            x, y = getattr(a, column), getattr(b, column)
-            if x != y:
-                found.append(f"{name}: {column} is {x!r}, reference {y!r}")
-        se = b.std_error or 0.0
-        for column in NUMBERS:
-            x, y = getattr(a, column), getattr(b, column)
-            if x is None or y is None or math.isinf(x) or math.isinf(y):
-                if x != y:
-                    found.append(f"{name}: {column} is {x}, reference {y}")
-                continue
-            room = tolerance.absolute + tolerance.relative * abs(y)
-            if column in ("estimate", "conf_low", "conf_high"):
-                room = max(room, tolerance.std_errors * se)
-            if abs(x - y) > room:
-                how = f", {abs(x - y) / se:.3g} standard errors apart" if se else ""
-                found.append(f"{name}: {column} is {x:.10g}, reference {y:.10g}{how}")
-            elif column == "estimate" and se and x * y < 0 and abs(x - y) > tolerance.absolute:
-                found.append(f"{name}: estimate changes sign, {x:.10g} against {y:.10g}")
-            elif column in ("p_value", "p_adjusted") and (x < alpha) != (y < alpha):
-                found.append(f"{name}: {column} crosses {alpha:g}, {x:.10g} against {y:.10g}")
-    return tuple(found)
-
-
-def verify(out: Path, expected: Path, study: Study) -> str:
-    """Hold `out` against its own record and against the committed reference; a sentence when all is well.
-
-    Raises `VerifyError` naming up to twenty cells or files that differ, and `DataError` for files that
-    are not results tables.
-    """
-    wrong = list(altered(out))
-    if not expected.is_file():
-        raise VerifyError(
-            f"no reference for this tier and number of draws ({expected.name}). "
-            f"Only the tier synthetic has a committed one; `biglocal verify --accept` makes one of your outputs."
-        )
-    rows = results.read(out / "results.csv")
-    try:
-        reference = results.read(expected)
-    except DataError:
-        raise VerifyError(
-            f"the reference {expected.name} was made by another version of the package. "
-            f"Check the results, then make it anew by `biglocal verify --accept`."
-        ) from None
-    wrong += compare(rows, reference, study.tolerance, 1 - study.policy.conf_level)
-    if wrong:
-        more = f"\n  and {len(wrong) - 20} more" if len(wrong) > 20 else ""
-        listed = "\n  ".join(wrong[:20])
-        raise VerifyError(
-            f"{len(wrong)} difference{'s' if len(wrong) > 1 else ''} from {expected.name}:\n  {listed}{more}\n"
-            f"Run `biglocal reproduce` again; if the differences stay, the data, the code or a library has changed "
-            f"(provenance.json says which)."
-        )
-    return f"verified: {len(rows):,} rows and every output agree with {expected.name}"

@@ -125,7 +125,7 @@ def _reproduce(
     same = before.get("rendered_from") == key and reuse
 
     def record(rendered_from: str, files: Sequence[Path]) -> None:
-        said = provenance.record(run, study, text, draws, rendered_from, files, out)
+        said = provenance.record(run, study, text, draws, rendered_from, files, out, manuscript)
         results.write_text(out / "provenance.json", said)
 
     _keep(out, held)

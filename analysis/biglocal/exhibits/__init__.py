@@ -76,6 +76,17 @@ def parts(name: str, manuscript: Path = MANUSCRIPT) -> frozenset[str]:
     return frozenset(out | (_PUBLISHED if header.source == "published" else frozenset()))
 
 
+def feeding(name: str, rows: Sequence[Row], manuscript: Path = MANUSCRIPT) -> tuple[Row, ...]:
+    """The rows that an exhibit is made of, by its header alone: those its table and figure select."""
+    header = headers.read(name, manuscript).header
+    if header.source == "published":
+        return tuple(r for r in rows if r.part in _PUBLISHED)
+    if header.source != "rows":
+        return ()
+    wanted = [header.select, *([header.figure_select] if header.figure_select else [])]
+    return tuple(dict.fromkeys(r for w in wanted for r in tabulate.chosen(rows, header, w)))
+
+
 def needing(study: Study, source: Source, manuscript: Path = MANUSCRIPT) -> tuple[str, ...]:
     """The exhibits that need a source: of their outcomes where it gives outcomes, every one where it gives areas."""
     if not {"area_panel", "survey", "residents"} & set(source.tables):

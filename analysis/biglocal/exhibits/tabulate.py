@@ -181,7 +181,7 @@ def _check_fed(press: Press, header: Header, file: str) -> None:
 def block(press: Press, template: Template) -> Block:
     """The table and figure of an exhibit; where no row has a number, what is missing and how to get it."""
     header, title = template.header, press.line(template.header.title, template.file)
-    rows = _chosen(press, header, header.select)
+    rows = chosen(press.rows, header, header.select)
     shown = [r for r in rows if r.status == "ok"]
     if header.source == "rows" and not shown:
         why = _missing(press, rows, header)
@@ -191,14 +191,15 @@ def block(press: Press, template: Template) -> Block:
     return Block(template, title, table, figure)
 
 
-def _chosen(press: Press, header: Header, wanted: Mapping[str, Any]) -> list[Row]:
+def chosen(rows: Sequence[Row], header: Header, wanted: Mapping[str, Any]) -> list[Row]:
+    """The rows that a header's selection picks of a table of results, and those that stand there without a number."""
     loose = {k: v for k, v in wanted.items() if k not in ("term", "level", "period")}  # a row without a number has none
-    gone = [r for r in select(press.rows, **loose) if r.status != "ok" and not r.term] if loose else []
-    rows = list(dict.fromkeys((*select(press.rows, **wanted), *gone)))
+    gone = [r for r in select(rows, **loose) if r.status != "ok" and not r.term] if loose else []
+    found = list(dict.fromkeys((*select(rows, **wanted), *gone)))
     for column, where in header.like.items():
-        among = {getattr(r, column) for r in select(press.rows, **where)}
-        rows = [r for r in rows if getattr(r, column) in among]
-    return rows
+        among = {getattr(r, column) for r in select(rows, **where)}
+        found = [r for r in found if getattr(r, column) in among]
+    return found
 
 
 def _missing(press: Press, rows: Sequence[Row], header: Header) -> tuple[str, ...]:
@@ -629,7 +630,7 @@ def _truth_cells(
 
 def _figure(press: Press, template: Template) -> Figure | None:
     header = template.header
-    rows = _chosen(press, header, header.figure_select or header.select)
+    rows = chosen(press.rows, header, header.figure_select or header.select)
     shown = tuple(r for r in rows if r.status == "ok")
     if not shown:
         return None
