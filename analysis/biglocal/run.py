@@ -97,7 +97,7 @@ def _reproduce(
 ) -> Done:
     plan = expand(study)
     count = study.policy.draws_full if draws == "full" else study.policy.draws_quick
-    digests = {a.id: provenance.of_analysis(study, tier, a, count) for a in plan}
+    digests = provenance.of_plan(study, tier, plan, count)
     wanted, shown = choose(study, plan, only, manuscript)
 
     out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is refused now
