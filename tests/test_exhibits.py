@@ -121,7 +121,7 @@ def test_the_same_bytes_in_another_process(out: Path, tmp_path: Path) -> None:
     code += "[of.setdefault(r.analysis, []).append(r) for r in rows]; "
     code += "rows = tuple(r for a in reversed(of) for r in of[a]); "  # order of terms within an analysis does matter
     code += "exhibits.render(rows, plan, fake_rows.RUN, Path(sys.argv[1]))"
-    paths = os.pathsep.join((str(Path(exhibits.__file__).parents[1]), str(Path(__file__).parent)))
+    paths = os.pathsep.join((str(study.HERE.parent), str(Path(__file__).parent)))
     env = os.environ | {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONPATH": paths}
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=env, cwd=tmp_path)
     assert files(tmp_path) == files(out)

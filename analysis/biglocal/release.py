@@ -21,7 +21,7 @@ from biglocal import worth
 from biglocal.data.tables import PERSONS
 from biglocal.disclosure import CHECKED, Cell, Kind, Relation, Verdict, protect, rounded
 from biglocal.model import Disclosure, Study
-from biglocal.results import Row, write_bytes, write_text
+from biglocal.results import Row, json_lines, write_bytes, write_text
 from biglocal.study import MONEY, sources
 
 HELD = "not-for-release"
@@ -341,7 +341,7 @@ def report(
         "numbers": [{k: v for k in names if (v := getattr(f, k)) not in ("", None)} for f in findings],
     }
     paths = [out / "disclosure.json", out / "disclosure.md"]
-    write_text(paths[0], json.dumps(everything, indent=1) + "\n")
+    write_text(paths[0], json_lines(everything, 2) + "\n")
     write_text(paths[1], _markdown(findings, study.disclosure, [whole, *exhibits]))
     return (*paths, *_acro([whole, *exhibits], findings, by_part, outputs, out))
 
@@ -456,11 +456,8 @@ def _acro(
             "exception": "",
             "fair": {},
         }
-    text = json.dumps({
-        "version": ACRO,
-        "tool": {"@type": "SoftwareApplication", "name": "biglocal, in the form of ACRO", "version": ACRO},
-        "results": records,
-    }, indent=1)  # fmt: skip
+    tool = {"@type": "SoftwareApplication", "name": "biglocal, in the form of ACRO", "version": ACRO}
+    text = json_lines({"version": ACRO, "tool": tool, "results": records}, 2)
     write_text(folder / "results.json", text + "\n")
     write_text(folder / "checksums" / "results.json.txt", hashlib.sha256(f"{text}\n".encode()).hexdigest())
     yield folder / "results.json"

@@ -108,8 +108,9 @@ def _reproduce(
     from biglocal import estimate, exhibits
 
     fresh = [row for a in plan for row in kept.get(a.id, ())]
-    # through text first: rows kept from a file and rows just made must lead to the same last digit
-    rows = estimate.adjust(results.loads(results.dumps(fresh), "results.csv"), study, plan)
+    if todo:  # through text first: rows kept from a file and rows just made must lead to the same last digit
+        fresh = list(results.loads(results.dumps(fresh), "results.csv"))
+    rows = estimate.adjust(fresh, study, plan)
     old = _others(out, set(kept), plan) if only else ()
     lost = () if only else _outdated(_table(out), plan, set(kept))
     if lost:
@@ -131,9 +132,9 @@ def _reproduce(
     _keep(out, held)
     if same:
         (out / JOURNAL).unlink(missing_ok=True)
-        _write_if_new(out / MARK, _made_from(held, study))
+        results.write_text(out / MARK, _made_from(held, study))
         return Done(out, len(todo), len(wanted) - len(todo), (), _inapplicable(kept))
-    _write_if_new(out / "results.csv", text)
+    results.write_text(out / "results.csv", text)
     there = [out / name for name in before.get("outputs", {}) if (out / name).is_file()] if reuse else []
     record("", sorted({*there, out / "results.csv"}))  # from here on the table vouches for itself
     (out / JOURNAL).unlink(missing_ok=True)
@@ -149,11 +150,11 @@ def _reproduce(
         written = (
             *written,
             out / "results.csv",
-            *_extras(out, tier),
+            *_extras(out, tier, reuse and before.get("data") == tier.digests),
             *_checked(rows, findings, study, manuscript, out),
         )
         record(key, written)
-    _write_if_new(out / MARK, _made_from(held, study))
+    results.write_text(out / MARK, _made_from(held, study))
     (out / release.HELD / "error.txt").unlink(missing_ok=True)  # of a run before that failed
     return Done(out, len(todo), len(wanted) - len(todo), written, _inapplicable(kept))
 
@@ -261,9 +262,9 @@ def _released(out: Path, held: str, study: Study, reuse: bool) -> tuple[str, tup
 
 def _keep(out: Path, held: str) -> None:
     """The rows before control, for the next run."""
-    _write_if_new(out / release.HELD / "README.txt", release.KEPT_BACK)
-    _write_if_new(out / CACHE, held)
-    _write_if_new((out / CACHE).with_suffix(".sha256"), results.digest(held) + "\n")
+    results.write_text(out / release.HELD / "README.txt", release.KEPT_BACK)
+    results.write_text(out / CACHE, held)
+    results.write_text((out / CACHE).with_suffix(".sha256"), results.digest(held) + "\n")
 
 
 def _checked(
@@ -326,7 +327,7 @@ def _journal(out: Path) -> Iterator[Callable[[tuple[Row, ...]], None]]:
     """Append each analysis' rows to the journal at once, so that a killed run loses only what was in flight."""
     path = out / JOURNAL
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_if_new(path.parent / "README.txt", release.KEPT_BACK)
+    results.write_text(path.parent / "README.txt", release.KEPT_BACK)
     if path.exists():
         results.write_text(path, results.dumps(_whole(results.read(path, torn=True))))
     else:
@@ -353,11 +354,6 @@ def _bar(progress: Callable[[int], Any] | None, total: int) -> Iterator[Callable
         yield advance
 
 
-def _write_if_new(path: Path, text: str) -> None:
-    if not path.exists() or path.read_bytes() != text.encode():
-        results.write_text(path, text)
-
-
 def _render_key(text: str, run: Run, study_path: Path, manuscript: Path, draws: str) -> str:
     """Everything the report is made of besides the libraries: rows, run, study, templates, rendering code."""
     files = sorted(p for p in manuscript.rglob("*") if p.is_file())
@@ -369,15 +365,19 @@ def _render_key(text: str, run: Run, study_path: Path, manuscript: Path, draws: 
     return results.digest(*parts)
 
 
-def _extras(out: Path, tier: Tier) -> tuple[Path, ...]:
-    """The data dictionary, for people and for machines, and the known truth where the tier was made."""
+def _extras(out: Path, tier: Tier, same: bool) -> tuple[Path, ...]:
+    """The data dictionary, for people and for machines, and the known truth where the tier was made.
+
+    `same`: the outputs are those of a run on the same data, so that its table of the truth is this one's.
+    """
     from biglocal.data import tables
 
     results.write_text(out / "dictionary.md", tables.dictionary())
     results.write_text(out / "datapackage.json", tables.datapackage())
     written = [out / "dictionary.md", out / "datapackage.json"]
     if tier.has("truth"):
-        text = tier.table("truth").to_csv(index=False, lineterminator="\n", float_format="%.10g")
-        results.write_text(out / "truth.csv", text)
         written.append(out / "truth.csv")
+        if not (same and written[-1].is_file()):
+            text = tier.table("truth").to_csv(index=False, lineterminator="\n", float_format="%.10g")
+            results.write_text(written[-1], text)
     return tuple(written)

@@ -7,6 +7,7 @@ reads microdata, and nothing here computes an estimate.
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from biglocal.exhibits import cards, figures, headers, markup, tabulate, typed, word
@@ -14,7 +15,7 @@ from biglocal.exhibits.headers import Template
 from biglocal.exhibits.prose import Press
 from biglocal.exhibits.wording import banner, kind
 from biglocal.model import Run, Study, StudyError
-from biglocal.results import Row, write_bytes, write_text
+from biglocal.results import Row, json_lines, write_bytes, write_text
 from biglocal.study import MANUSCRIPT, MONEY, ROOT, choices
 
 if TYPE_CHECKING:
@@ -122,8 +123,6 @@ def _write_block(press: Report, block: Block, out: Path) -> list[Path]:
 
 
 def _write_report(press: Report, out: Path) -> list[Path]:
-    import typst
-
     pieces = markup.parse(press.text("report.md.j2"))
     blocks = {name: press.block(name) for name in press.study.exhibits}
     parts: list[dict[str, object]] = []
@@ -131,35 +130,36 @@ def _write_report(press: Report, out: Path) -> list[Path]:
         what, _, name = piece.place.partition(".")
         parts.append({"piece": piece, "what": what, "block": blocks.get(name)})
     shared = {"parts": parts, "title": press.study.title, "banner": banner(press.run), "kind": kind(press.run)}
-    told = json.dumps(cards.cards(press), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    page = press.format("report.html.j2", toc=markup.headings(pieces), told=told, cards=press.cards, **shared)
-    source = press.format("report.typ.j2", **shared)
-    files: Any = {"main.typ": source.encode()}  # folder in memory: typst's types do not know of it
-    for name, block in blocks.items():
-        if block.figure:
-            files[f"figures/{name}.svg"] = block.figure.drawing.svg
+    drawn = {f"figures/{name}.svg": b.figure.drawing.svg for name, b in blocks.items() if b.figure}
+    with ThreadPoolExecutor(1) as aside:  # Typst sets on a core of its own while the rest is written
+        pdf = aside.submit(_pdf, press.format("report.typ.j2", **shared), drawn)
+        told = json.dumps(cards.cards(press), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+        page = press.format("report.html.j2", toc=markup.headings(pieces), told=told, cards=press.cards, **shared)
+        unused = [r for r in press.rows if r.status == "ok" and r.key not in press.used]
+        listed = "part,row\n" + "".join(f'{r.part},"{r.key}"\n' for r in unused)
+        paths = {
+            "unused.csv": listed.encode(),
+            "numbers.json": f"{json_lines(dict(sorted(press.numbers.items())))}\n".encode(),
+            "report.html": page.encode(),
+            "report.docx": word.report(parts, press.study.title, banner(press.run)),
+            "report.pdf": pdf.result(),
+        }
+    for file, data in paths.items():
+        write_bytes(out / file, data)
+    return [out / file for file in paths]
+
+
+def _pdf(source: str, drawn: dict[str, bytes]) -> bytes:
+    import typst
+
+    files: Any = {"main.typ": source.encode()} | drawn  # folder in memory: typst's types do not know of it
+    fonts = typst.Fonts(include_system_fonts=False)
     try:
-        pdf = typst.compile(
-            files, format="pdf", pdf_standards=["ua-1"], timestamp=0,
-            font_paths=typst.Fonts(include_system_fonts=False),
-        )  # fmt: skip
+        return typst.compile(files, format="pdf", pdf_standards=["ua-1"], timestamp=0, font_paths=fonts)
     except typst.TypstError as e:
         raise StudyError(
             f"formats/report.typ.j2: the PDF cannot be set: {e}. Look at the exhibit or text named."
         ) from e
-    numbers = json.dumps(dict(sorted(press.numbers.items())), indent=1, ensure_ascii=False) + "\n"
-    unused = [r for r in press.rows if r.status == "ok" and r.key not in press.used]
-    listed = "part,row\n" + "".join(f'{r.part},"{r.key}"\n' for r in unused)
-    paths = {
-        "unused.csv": listed.encode(),
-        "numbers.json": numbers.encode(),
-        "report.html": page.encode(),
-        "report.pdf": pdf,
-        "report.docx": word.report(parts, press.study.title, banner(press.run)),
-    }
-    for file, data in paths.items():
-        write_bytes(out / file, data)
-    return [out / file for file in paths]
 
 
 class Report(Press):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from biglocal import provenance
 from biglocal.exhibits.wording import decimals, interval, label, number, plain
 from biglocal.results import Row
-from biglocal.study import MONEY, expand, file_of, sources, tables
+from biglocal.study import MONEY, file_of, sources, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ CHOICES = ("effects", "estimators", "rivals", "robustness")  # parts whose ATTs 
 def cards(press: Press) -> dict[str, Any]:
     """`cards`: name -> title, pairs of what and value, and `made`, the place in `made` of how such rows are made."""
     rows = {r.key: r for r in press.rows}
-    plan = {a.id: a for a in expand(press.study)}
+    plan = {a.id: a for a in press.plan}
     published = _published(press)
     made: list[Pairs] = []
     at: dict[str, int] = {}  # analysis -> its place in `made`

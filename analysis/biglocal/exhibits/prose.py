@@ -36,7 +36,7 @@ from biglocal.exhibits.wording import (
 )  # fmt: skip
 from biglocal.model import Inference, StudyError
 from biglocal.results import COLUMNS, Row, select
-from biglocal.study import MONEY, choices
+from biglocal.study import MONEY, choices, expand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -207,6 +207,7 @@ class Press:
 
     def __init__(self, rows: tuple[Row, ...], study: Study, run: Run, manuscript: Path, published: Path) -> None:
         self.rows, self.study, self.run, self.manuscript = rows, study, run, manuscript
+        self.plan = expand(study)
         self.places: dict[tuple[str, str], int] = {}
         self.numbers: dict[str, dict[str, object]] = {}
         self.published_path = published
@@ -217,6 +218,7 @@ class Press:
         self.used: set[str] = set()  # keys of rows that the report shows
         self._file = ""  # the template being rendered: where a number is printed
         self._environments: dict[str, jinja2.Environment] = {}
+        self._known = _names(study, rows)
         facts = manuscript / "facts.toml"
         self.facts = toml(facts) if facts.exists() else {}
 
@@ -438,18 +440,7 @@ class Press:
 
     def check_select(self, wanted: Mapping[str, object], at: str) -> None:
         """Columns must exist, and names must be names of the study: a typo is not an empty table."""
-        study = self.study
-        covariates = [x for c in study.comparisons.values() for x in (*c.covariates, *c.optional)]
-        known: dict[str, Collection[str]] = {
-            "part": dict.fromkeys([*(b.part for b in study.analyses), MONEY, *(r.part for r in self.rows)]),
-            "outcome": ["", *study.outcomes, *covariates],
-            "comparison": ["", *study.comparisons],
-            "treatment": ["", *study.treatments],
-            "inference": get_args(Inference),
-            "respondents": ["", *study.respondents],
-            "exposure": ["", *study.exposures],
-            "status": ["ok", "inapplicable", "suppressed"],
-        }
+        known = self._known
         for column, value in wanted.items():
             if column not in COLUMNS:
                 raise StudyError(f"{at}: no column '{column}' in results. {choices(column, COLUMNS)}")
@@ -465,6 +456,21 @@ class Press:
                 order(self.study, c, getattr(r, c)) for c in ("outcome", "subgroup", "level", "comparison")
             ),
         )
+
+
+def _names(study: Study, rows: Iterable[Row]) -> dict[str, Collection[str]]:
+    """What the columns of results that hold names may hold."""
+    covariates = [x for c in study.comparisons.values() for x in (*c.covariates, *c.optional)]
+    return {
+        "part": dict.fromkeys([*(b.part for b in study.analyses), MONEY, *(r.part for r in rows)]),
+        "outcome": ["", *study.outcomes, *covariates],
+        "comparison": ["", *study.comparisons],
+        "treatment": ["", *study.treatments],
+        "inference": get_args(Inference),
+        "respondents": ["", *study.respondents],
+        "exposure": ["", *study.exposures],
+        "status": ["ok", "inapplicable", "suppressed"],
+    }
 
 
 def on_scale(row: Row) -> Callable[[float], float]:

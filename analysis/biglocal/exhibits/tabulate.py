@@ -34,7 +34,7 @@ from biglocal.exhibits.wording import (
 )
 from biglocal.model import Analysis, DataError, StudyError
 from biglocal.results import COLUMNS, Row, select
-from biglocal.study import choices, expand
+from biglocal.study import choices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -169,7 +169,7 @@ def _check_fed(press: Press, header: Header, file: str) -> None:
     """Refuse an exhibit that no analysis of the study can feed: it would say `not available` for ever."""
     own = [f.name for f in fields(Analysis) if f.name != "id"]
     wanted = {k: v if isinstance(v, list | tuple) else [v] for k, v in header.select.items() if k in own}
-    if not wanted or any(all(getattr(a, k) in v for k, v in wanted.items()) for a in expand(press.study)):
+    if not wanted or any(all(getattr(a, k) in v for k, v in wanted.items()) for a in press.plan):
         return
     if not select(press.rows, **wanted):
         raise StudyError(
