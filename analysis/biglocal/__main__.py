@@ -322,6 +322,30 @@ def diff(
     typer.echo(told(first, second, alpha))
 
 
+@app.command()
+def metadata(
+    check: Annotated[
+        bool, typer.Option(help="Write nothing; exit 1 where a file is not what its source makes.")
+    ] = False,
+) -> None:
+    """Write the files that say who, what and under which licence, from pyproject.toml and study.toml."""
+    from biglocal.archive import dialects
+    from biglocal.results import write_text
+    from biglocal.study import ROOT
+    from biglocal.study import load as load_study
+
+    texts = dialects.files(dialects.read(load_study()))
+    stale = [n for n, t in texts.items() if not (ROOT / n).is_file() or (ROOT / n).read_text(encoding="utf-8") != t]
+    for name in stale:
+        if not check:
+            write_text(ROOT / name, texts[name])
+        typer.echo(f"{name}: {'stale' if check else 'written'}")
+    typer.echo(f"{len(texts) - len(stale)} of {len(texts)} files are as their source makes them", err=True)
+    if check and stale:
+        typer.echo("run `biglocal metadata`", err=True)
+        raise typer.Exit(1)
+
+
 new = typer.Typer(**PLAIN, help="Write an outcome, subgroup, estimator or exhibit where it belongs.")
 app.add_typer(new, name="new")
 NewName = Annotated[str, typer.Argument(help="Small letters, digits and _.")]
