@@ -346,6 +346,47 @@ def metadata(
         raise typer.Exit(1)
 
 
+@app.command()
+def bundle(
+    tier: Annotated[str, typer.Argument(help="synthetic, open or secure.")] = "synthetic",
+    out: Annotated[Path | None, typer.Option(help="The .zip (default: dist/biglocal-VERSION-TIER.zip).")] = None,
+    outputs: Outputs = None,
+    wheelhouse: Annotated[
+        Path | None, typer.Option(help="Folder made by `nox -s wheelhouse` (default: dist/offline).")
+    ] = None,
+    no_wheelhouse: Annotated[bool, typer.Option("--no-wheelhouse", help="Leave the wheels out.")] = False,
+    flat: Annotated[bool, typer.Option("--flat", help="No bag, no folder: for an archive that unpacks.")] = False,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="What may leave a laboratory, after control has run again.")
+    ] = False,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="With changes that are in no commit, and say so inside.")
+    ] = False,
+) -> None:
+    """One deposit for an archive: source, outputs, data, wheels, ARCHIVE.txt; the same bytes from the same contents."""
+    from biglocal import run
+    from biglocal.archive import bundle as archive
+
+    done = archive.make(
+        archive.where(tier) if out is None else out, tier, outputs=outputs or run.OUTPUTS,
+        wheelhouse=None if no_wheelhouse else wheelhouse or archive.WHEELS, flat=flat, secure=secure,
+        allow_dirty=allow_dirty, say=_say,
+    )  # fmt: skip
+    typer.echo(f"{_short(done.path)}: {done.path.stat().st_size / 1e6:.1f} MB, {done.files:,} files")
+    typer.echo(f"sha256 {done.sha256}")
+    typer.echo(f"of its last list of hashes, the same whatever packs it: {done.contents}")
+
+
+@app.command()
+def check_bundle(
+    path: Annotated[Path, typer.Argument(help="The .zip, or the folder it was unpacked to.")],
+) -> None:
+    """Hold a bundle against its own lists: what was altered, lost, added, renamed; exit 1 if anything was."""
+    from biglocal.archive import check as archive
+
+    raise typer.Exit(archive.main([str(path)]))
+
+
 new = typer.Typer(**PLAIN, help="Write an outcome, subgroup, estimator or exhibit where it belongs.")
 app.add_typer(new, name="new")
 NewName = Annotated[str, typer.Argument(help="Small letters, digits and _.")]

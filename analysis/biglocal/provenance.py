@@ -223,10 +223,8 @@ def record(
                 "study": choices(study),
                 "lock": lock(),
                 "locked": locked(),
-                "code": {
-                    str(p.relative_to(HERE).as_posix()): digest(p.read_bytes()) for p in sorted(HERE.rglob("*.py"))
-                },
-                "manuscript": _manuscript(manuscript),
+                "code": sources_of(HERE),
+                "manuscript": texts_of(manuscript, ROOT),
                 "data": run.digests,
                 "files": run.files,
                 "notes": list(run.notes),
@@ -244,10 +242,15 @@ def record(
     )
 
 
-def _manuscript(folder: Path) -> dict[str, str]:
+def sources_of(package: Path) -> dict[str, str]:
+    """Each source file of the package, wherever it lies -> digest."""
+    return {p.relative_to(package).as_posix(): digest(p.read_bytes()) for p in sorted(package.rglob("*.py"))}
+
+
+def texts_of(manuscript: Path, root: Path) -> dict[str, str]:
     """Each template, and each list of sources and published values that templates read -> digest."""
-    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
-    found |= {p.name: p for n in ("published.toml", "sources.toml") if (p := ROOT / "data-raw" / n).is_file()}
+    found = {p.relative_to(manuscript).as_posix(): p for p in manuscript.rglob("*") if p.is_file()}
+    found |= {p.name: p for n in ("published.toml", "sources.toml") if (p := root / "data-raw" / n).is_file()}
     return {name: digest(p.read_bytes()) for name, p in sorted(found.items())}
 
 

@@ -131,6 +131,7 @@ def _reproduce(
 
     _keep(out, held)
     if same:
+        record(key, [out / name for name in before["outputs"]])  # the code beside what made them may have changed
         (out / JOURNAL).unlink(missing_ok=True)
         results.write_text(out / MARK, _made_from(held, study))
         return Done(out, len(todo), len(wanted) - len(todo), (), _inapplicable(kept))
