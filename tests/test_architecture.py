@@ -57,7 +57,16 @@ HEAVY = {
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["plan"], ["dictionary"], ["verify", "--help"], ["data", "--dry-run"], ["new", "--help"]]
+    "command",
+    [
+        ["--help"],
+        ["plan"],
+        ["dictionary"],
+        ["verify", "--help"],
+        ["data", "--dry-run"],
+        ["new", "--help"],
+        ["metadata", "--check"],
+    ],
 )
 def test_starting_imports_nothing_heavy(command: list[str]) -> None:
     code = (

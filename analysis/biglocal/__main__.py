@@ -328,13 +328,18 @@ def metadata(
         bool, typer.Option(help="Write nothing; exit 1 where a file is not what its source makes.")
     ] = False,
 ) -> None:
-    """Write the files that say who, what and under which licence, from pyproject.toml and study.toml."""
-    from biglocal.archive import dialects
+    """Write what archives and data editors read, from pyproject.toml, study.toml, the code and the measured times.
+
+    CITATION.cff, codemeta.json, .zenodo.json, datacite.json, codecheck.yml, and the marked parts of README.md and
+    data-raw/README.md.
+    """
+    from biglocal.archive import dialects, editors
     from biglocal.results import write_text
     from biglocal.study import ROOT
     from biglocal.study import load as load_study
 
-    texts = dialects.files(dialects.read(load_study()))
+    study = load_study()
+    texts = editors.files(dialects.read(study), study)
     stale = [n for n, t in texts.items() if not (ROOT / n).is_file() or (ROOT / n).read_text(encoding="utf-8") != t]
     for name in stale:
         if not check:

@@ -136,11 +136,16 @@ def statement(sources: Iterable[Source]) -> str:
 
 def insert(text: str, sources: Iterable[Source]) -> str:
     """`text` with what stands between its markers written anew. Raises `DataError` for a text without them."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise DataError(f"data-raw/README.md: the lines '{BEGIN}' and '{END}' are gone. Put them back.")
-    return f"{head}{begin}\n\n{statement(sources)}\n{end}{tail}"
+    return between(text, BEGIN, END, statement(sources), "data-raw/README.md")
+
+
+def between(text: str, begin: str, end: str, block: str, file: str) -> str:
+    """`text` with `block` for what stands between two lines. Raises `DataError` naming `file` where one is gone."""
+    head, first, rest = text.partition(begin)
+    _, last, tail = rest.partition(end)
+    if not first or not last:
+        raise DataError(f"{file}: the lines '{begin}' and '{end}' are gone. Put them back.")
+    return f"{head}{first}\n\n{block}\n{last}{tail}"
 
 
 def _how(source: Source) -> str:
