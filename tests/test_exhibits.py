@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import html
+import io
 import json
 import os
 import re
@@ -349,6 +352,40 @@ def test_svg_names_are_each_figure_s_own(out: Path) -> None:
     assert len(names) == len(set(names))
     targets = set(re.findall(r'href="#([^"]+)"', page)) | set(re.findall(r"url\(#([^)]+)\)", page))
     assert targets <= set(names)
+
+
+def test_figures_on_the_page_say_in_text_what_their_files_draw(out: Path) -> None:
+    """matplotlib leaves each line of text as a remark before its outlines: word for word it stands on the page."""
+    page = (out / "report.html").read_text(encoding="utf-8")
+    drawn = dict(re.findall(r'<figure id="figure-(\w+)">.*?(<svg.*?</svg>)', page, re.DOTALL))
+    assert set(drawn) == {p.stem for p in (out / "figures").glob("*.svg")}
+    for name, svg in drawn.items():
+        file = (out / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+        words = [html.unescape(w) for w in re.findall(r"<!-- (.*?) -->\s*<g style", file)]
+        shown = [html.unescape(w).replace("\u00a0", " ") for w in re.findall(r"<text [^>]*>(.*?)</text>", svg)]
+        assert [w.replace("\u00a0", " ") for w in words] == shown and words, name
+        assert "DejaVu" not in svg
+        marks = re.findall(r'<use xlink:href="#m[^>]*>', file)  # glyphs apart, as many marks and lines as in the file
+        assert len(re.findall(r"<use ", svg)) == len(marks), name
+        assert svg.count("<title>") == file.count("<title>")
+
+
+def test_the_page_carries_every_letter_of_its_figures(out: Path) -> None:
+    from fontTools.ttLib import TTFont
+
+    page = (out / "report.html").read_text(encoding="utf-8")
+    fonts = dict(re.findall(r"font-weight:(\d+);src:url\(data:font/woff;base64,([^)]+)\)", page))
+    for weight, bold in (("400", False), ("700", True)):
+        has = set(TTFont(io.BytesIO(base64.b64decode(fonts[weight]))).getBestCmap())
+        texts = re.findall(r"<text([^>]*)>(.*?)</text>", page)
+        letters = {c for how, text in texts if ('class="b"' in how) == bold for c in html.unescape(text)}
+        assert letters and {ord(c) for c in letters} <= has
+
+
+def test_what_is_taken_from_an_earlier_page_is_what_would_be_made(out: Path, tmp_path: Path) -> None:
+    shutil.copytree(out, tmp_path / "again")
+    exhibits.render(ROWS, PLAN, fake_rows.RUN, tmp_path / "again", reuse=True)
+    assert files(tmp_path / "again") == files(out)
 
 
 def test_page_asks_nothing_of_any_host(out: Path) -> None:

@@ -10,7 +10,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from biglocal.exhibits import cards, figures, headers, markup, tabulate, typed, word
+from biglocal.exhibits import cards, figures, headers, markup, page, tabulate, typed, word
 from biglocal.exhibits.headers import Template
 from biglocal.exhibits.prose import Press
 from biglocal.exhibits.wording import banner, kind
@@ -134,13 +134,19 @@ def _write_report(press: Report, out: Path) -> list[Path]:
     with ThreadPoolExecutor(1) as aside:  # Typst sets on a core of its own while the rest is written
         pdf = aside.submit(_pdf, press.format("report.typ.j2", **shared), drawn)
         told = json.dumps(cards.cards(press), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-        page = press.format("report.html.j2", toc=markup.headings(pieces), told=told, cards=press.cards, **shared)
+        named = [b.figure for b in blocks.values() if b.figure]
+        drawings = {f.id: page.drawing(f.drawing.svg.decode(), f.alt, f"d{i}-") for i, f in enumerate(named)}
+        fonts = page.fonts(drawings.values(), out / "report.html" if press.before else None)
+        web = press.format(
+            "report.html.j2", toc=markup.headings(pieces), told=told, cards=press.cards, drawings=drawings,
+            fonts=fonts, **shared,
+        )  # fmt: skip
         unused = [r for r in press.rows if r.status == "ok" and r.key not in press.used]
         listed = "part,row\n" + "".join(f'{r.part},"{r.key}"\n' for r in unused)
         paths = {
             "unused.csv": listed.encode(),
             "numbers.json": f"{json_lines(dict(sorted(press.numbers.items())))}\n".encode(),
-            "report.html": page.encode(),
+            "report.html": web.encode(),
             "report.docx": word.report(parts, press.study.title, banner(press.run)),
             "report.pdf": pdf.result(),
         }

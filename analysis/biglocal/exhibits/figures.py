@@ -42,8 +42,9 @@ BEYOND: dict[str, Any] = NEARER | {"facecolor": BLUE}
 REAL: dict[str, Any] = {"color": ORANGE, "linestyle": "--", "linewidth": 1.4}
 ENDINGS = ("svg", "pdf", "png")
 WIDTH = 6.3  # inches: the width of the text on A4
+FAMILY, FONTS = "Big Local Sans", {400: "DejaVuSans.ttf", 700: "DejaVuSans-Bold.ttf"}
 STYLE: dict[str, Any] = {
-    "font.family": "Big Local Sans",
+    "font.family": FAMILY,
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.titleweight": "bold",
@@ -131,7 +132,7 @@ def draw(
             figure.text(0.995, 0.004, banner, ha="right", va="bottom", fontsize=6.5, fontweight="bold", color="#7a1f00")
         out = io.BytesIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = _own_names(out.getvalue().decode(), salt).rstrip().removesuffix("</svg>")
+    text = _bare(out.getvalue().decode()).rstrip().removesuffix("</svg>")
     svg = f"{text}{_spots(figure, canvas.told)}</svg>\n<!-- {key} -->\n".encode()
     return Drawing(svg, *_typeset(svg, *words))
 
@@ -181,21 +182,20 @@ def _kept(before: Path, key: str) -> Drawing | None:
     return drawing if drawing.svg.endswith(f"<!-- {key} -->\n".encode()) else None
 
 
-def inline(svg: str, alt: str) -> str:
-    """An SVG file as an element of an HTML page: an image with a name; `alt` is already escaped."""
-    body = svg[svg.index("<svg") : svg.rindex("<!--")]
-    body = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", body, count=1)
-    return body.replace("<svg", f'<svg role="img" aria-label="{alt}" focusable="false"', 1)
-
-
-def _own_names(svg: str, salt: str) -> str:
-    """Keep only names that something refers to, and make them this figure's own, so that many fit one page."""
+def _bare(svg: str) -> str:
+    """Without the names that nothing refers to, and without what matplotlib says of itself."""
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
-    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{salt}.{m[1]}"' if m[1] in used else "", svg)
-    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{salt}.", svg)
+    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*<style[^>]*>.*?</style>", "", svg, count=1, flags=re.DOTALL)
     return svg.replace("<svg ", '<svg style="stroke-linejoin:round;stroke-linecap:butt" ', 1)
+
+
+def font(weight: int) -> Path:
+    """The file of the figures' font in one of its weights."""
+    import matplotlib
+
+    return Path(matplotlib.get_data_path(), "fonts", "ttf", FONTS[weight])
 
 
 @contextmanager
@@ -203,9 +203,8 @@ def _style(salt: str) -> Iterator[None]:
     import matplotlib
     from matplotlib import font_manager as fonts
 
-    for weight, file in ((400, "DejaVuSans.ttf"), (700, "DejaVuSans-Bold.ttf")):
-        path = Path(matplotlib.get_data_path(), "fonts", "ttf", file)
-        entry = fonts.FontEntry(fname=str(path), name="Big Local Sans", weight=weight)
+    for weight in FONTS:
+        entry = fonts.FontEntry(fname=str(font(weight)), name=FAMILY, weight=weight)
         if entry not in fonts.fontManager.ttflist:
             fonts.fontManager.ttflist.append(entry)
     with matplotlib.rc_context():

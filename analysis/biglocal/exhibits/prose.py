@@ -6,17 +6,15 @@ entered in numbers.json by a readable name, with its raw value and the analysis 
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 import re
 from typing import TYPE_CHECKING, Any, get_args
+from urllib.parse import quote
 
 import jinja2
 
 from biglocal.data.tables import TABLES
 from biglocal.exhibits import markup
-from biglocal.exhibits.figures import inline
 from biglocal.exhibits.headers import toml, words
 from biglocal.exhibits.wording import (
     FORMATS,
@@ -340,7 +338,7 @@ class Press:
             env.filters |= {
                 "md": markup.markdown, "tex": markup.latex, "typ": markup.typst, "typ_string": markup.string,
                 "html_piece": markup.html, "typ_piece": lambda p: markup.as_typst(p, "report.md.j2"),
-                "svg": lambda f: inline(f.drawing.svg.decode(), html.escape(f.alt)), "data": _data,
+                "data": _data,
             }  # fmt: skip
             self._environments[ending] = env
         return self._environments[ending]
@@ -500,4 +498,4 @@ def _line(error: BaseException) -> int:
 
 
 def _data(text: str) -> str:
-    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text.encode()).decode()
+    return "data:text/csv;charset=utf-8," + quote(text, safe=",:;=()'!*@/?$~.-_+")
