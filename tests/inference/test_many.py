@@ -11,7 +11,7 @@ from biglocal import inference
 from biglocal.estimators import event_study, twfe
 from biglocal.estimators._fixest import linear
 from biglocal.estimators._within import codes
-from biglocal.inference.many import many
+from biglocal.inference.many import many, many_randomised, many_wild
 from biglocal.inference.regression import coded, of_sample, regression
 from biglocal.model import Inapplicable, Sample
 from panels import panel
@@ -65,6 +65,34 @@ def test_a_contrast_of_an_event_study_is_that_of_pyfixest() -> None:
     assert e == pytest.approx(np.sqrt(contrast @ whole.vcov @ contrast), rel=1e-8)
     points = [t.estimate for t in event_study.estimate(s).terms if t.name == "event_time" and (t.period or 0) >= 0]
     assert b == pytest.approx(contrast[3:] @ points, rel=1e-9)
+
+
+@pytest.mark.parametrize("way", ["wild_bootstrap", "randomisation"])
+@pytest.mark.parametrize("kept", [1.0, 0.8], ids=["whole", "gaps"])
+@pytest.mark.parametrize("starts", ["one", "staggered"])
+def test_resampling_is_that_of_each_outcome_by_itself(way: str, kept: float, starts: str) -> None:
+    s = panel(units=90, clusters=30, years=7, start=4)
+    frame = s.frame.sample(frac=kept, random_state=3)
+    if way == "randomisation":  # treated and comparison units in every cluster, as matched sets are
+        frame = frame.assign(treated=(frame["unit"] % 3 == 0).astype(int))
+        first = np.where(frame["treated"] == 1, 4.0 + (frame["unit"] % 2) * (starts == "staggered"), np.nan)
+        frame = frame.assign(first_treated=first, d=(frame["time"] >= first).astype(float))
+    elif starts == "staggered":
+        frame = frame.assign(first_treated=frame["first_treated"] + frame["unit"] % 2)
+        frame = frame.assign(d=(frame["time"] >= frame["first_treated"]).astype(float))
+    s = replace(s, frame=frame)
+    make, named = {
+        "wild_bootstrap": (many_wild, inference.wild_bootstrap), "randomisation": (many_randomised, inference.randomisation)
+    }[way]  # fmt: skip
+    y = outcomes(len(frame))
+    found = make(s).tests(y, lambda: np.random.default_rng(7), 199, 0.9)
+    for row, one in zip(y, found, strict=True):
+        single = replace(s, frame=frame.assign(y=row))
+        done = named(twfe.estimate, single, twfe.estimate(single), np.random.default_rng(7), conf_level=0.9, draws=199)
+        att = done.terms[0]
+        assert one[[0, 2, 3]] == pytest.approx([att.estimate, att.conf_low, att.conf_high], rel=1e-9)
+        assert one[4] == att.p_value
+        assert np.isnan(one[1]) and np.isnan(att.std_error)
 
 
 def test_cr2_of_several_coefficients_is_refused() -> None:

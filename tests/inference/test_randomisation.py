@@ -10,7 +10,7 @@ import pytest
 
 from biglocal import inference
 from biglocal.estimators import twfe
-from biglocal.inference.randomisation import _cells, _Deal, _terms, randomise
+from biglocal.inference.randomisation import _terms, dealing, randomise
 from biglocal.inference.regression import coded, regression
 from biglocal.inference.twoway import clustered
 from biglocal.model import Inapplicable, Sample
@@ -37,11 +37,11 @@ def test_each_draw_is_what_a_refit_gives(level: str) -> None:
     start[units] = f["first_treated"].fillna(np.inf)
     starts = np.unique(start[np.isfinite(start)])
     more: dict[str, Any] = {"nuisance": f[["x"]], "fixed": (f["unit"], f["time"]), "weight": f["weight"]}
-    fit = regression(f["y"], time >= start[units], within=units, **more)
-    deal = _Deal(np.zeros(n, dtype=int), np.where(np.isinf(start), -1, np.searchsorted(starts, start)))
+    design = dealing(f["y"], start[units], f[level], time=time, cluster=f["cluster"], statistic="t", **more)
+    deal = design.deal
     who = next(deal.draw(20, False, np.random.default_rng(0)))
     assert all(len(set(row)) == len(row) for row in who.tolist())
-    b0, _, q0, _, _ = _terms(_cells(fit, time, starts, units, n, group, "t"), who, deal.label, "t")
+    b0, _, q0, _, _ = _terms(design.cells, who, deal.label, "t")
     for i, row in enumerate(who):
         other = np.full(n, np.inf)
         other[row] = starts[deal.label]

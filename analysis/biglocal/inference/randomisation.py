@@ -114,6 +114,42 @@ def randomise(
     Raises `Inapplicable` for what `regression` refuses, a start or stratum that varies within an assigned unit, no
     stratum in which anything can be shuffled, and clusters for t that split an assigned unit.
     """
+    design = dealing(
+        y, start, assigned, time=time, strata=strata, cluster=cluster, nuisance=nuisance, fixed=fixed, weight=weight,
+        statistic=statistic,
+    )  # fmt: skip
+    return tested(
+        design.cells, design.deal, rng, statistic=statistic, hypothesis=hypothesis, draws=draws, conf_level=conf_level
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Dealing:
+    """A regression whose treatment can be dealt again. `unit`, `span`, `group` (n,): the assigned unit of a row, how
+    many of the starts its time has reached, its cluster."""
+
+    fit: Regression
+    cells: Cells
+    deal: _Deal
+    unit: NDArray[np.int64]
+    span: NDArray[np.int64]
+    group: NDArray[np.int64]
+
+
+def dealing(
+    y: ArrayLike,
+    start: ArrayLike,
+    assigned: ArrayLike,
+    *,
+    time: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
+    cluster: ArrayLike | None = None,
+    nuisance: ArrayLike | None = None,
+    fixed: Sequence[ArrayLike] = (),
+    weight: ArrayLike | None = None,
+    statistic: Statistic = "coefficient",
+) -> Dealing:
+    """What `randomise` tests: its arguments and what it refuses."""
     outcome = np.asarray(y, dtype=float)
     first = np.asarray(start, dtype=float)
     first = np.where(np.isfinite(first), first, np.inf)
@@ -137,8 +173,23 @@ def randomise(
 
     fit = regression(outcome, when >= first, nuisance=nuisance, fixed=fixed, weight=weight, within=units)
     starts = np.unique(of_unit[np.isfinite(of_unit)])
-    cells = _cells(fit, when, starts, units, n_units, group, statistic)
+    span = np.searchsorted(starts, when, side="right")
+    cells = _cells(fit, span, len(starts), units, n_units, group, statistic)
     deal = _Deal(of_layer, np.where(np.isinf(of_unit), -1, np.searchsorted(starts, of_unit)))
+    return Dealing(fit, cells, deal, units, span, group)
+
+
+def tested(
+    cells: Cells,
+    deal: _Deal,
+    rng: np.random.Generator,
+    *,
+    statistic: Statistic,
+    hypothesis: float = 0.0,
+    draws: int = 9_999,
+    conf_level: float = 0.95,
+) -> RandomisationTest:
+    """The test of one outcome, from its sums; see `randomise`."""
     enumerated = deal.count <= draws
     count = round(deal.count) if enumerated else draws
     real = _terms(cells, deal.real, deal.label, statistic)
@@ -192,15 +243,9 @@ def randomisation(
     att = sole_att(fit, "randomisation inference")
     frame = sample.frame
     if assigned is None:
-        mixed = bool((frame.groupby("cluster")["treated"].nunique() > 1).any())
-        assigned, strata = ("unit", "cluster") if mixed else ("cluster", strata)
-    test = randomise(
-        frame["y"], frame["first_treated"], frame[assigned], rng=rng, time=frame["time"],
-        strata=None if strata is None else frame[strata], cluster=frame["cluster"],
-        nuisance=frame[list(sample.covariates)].to_numpy(dtype=float) if sample.covariates else None,
-        fixed=(frame["unit"], frame["time"]), weight=frame["weight"], statistic=statistic, draws=draws,
-        conf_level=conf_level,
-    )  # fmt: skip
+        assigned, strata = dealt_by(sample, strata)
+    design = dealing_of(sample, assigned, strata, statistic)
+    test = tested(design.cells, design.deal, rng, statistic=statistic, draws=draws, conf_level=conf_level)
     refuse_another(att, test.estimate, att.std_error, "randomisation inference")
     term = replace(
         att, std_error=float("nan"), df=float("nan"), statistic=test.statistic, p_value=test.p_value,
@@ -244,6 +289,23 @@ def distribution(test: RandomisationTest) -> tuple[Term, ...]:
             for i in np.flatnonzero(share)
         ]
     return tuple(terms)
+
+
+def dealt_by(sample: Sample, strata: str | None = None) -> tuple[str, str | None]:
+    """The columns that name what the treatment is dealt to, and within which strata: see `randomisation`."""
+    mixed = bool((sample.frame.groupby("cluster")["treated"].nunique() > 1).any())
+    return ("unit", "cluster") if mixed else ("cluster", strata)
+
+
+def dealing_of(sample: Sample, assigned: str, strata: str | None, statistic: Statistic = "t") -> Dealing:
+    """The two-way fixed-effects regression of a sample, its treatment dealt to `assigned` within `strata`."""
+    frame = sample.frame
+    return dealing(
+        frame["y"], frame["first_treated"], frame[assigned], time=frame["time"],
+        strata=None if strata is None else frame[strata], cluster=frame["cluster"],
+        nuisance=frame[list(sample.covariates)].to_numpy(dtype=float) if sample.covariates else None,
+        fixed=(frame["unit"], frame["time"]), weight=frame["weight"], statistic=statistic,
+    )  # fmt: skip
 
 
 class _Deal:
@@ -316,18 +378,18 @@ class _Deal:
 
 def _cells(
     fit: Regression,
-    when: NDArray[np.float64],
-    starts: NDArray[np.float64],
+    span: NDArray[np.int64],
+    starts: int,
     units: NDArray[np.int64],
     n_units: int,
     group: NDArray[np.int64],
     statistic: Statistic,
 ) -> Cells:
+    """`span` (n,): of the `starts`, how many a row's time has reached; it is treated by every one of these."""
     w, real = fit.weight, fit.x[:, 0]
     outcome = fit.residual + real * fit.beta[0]
     columns = np.column_stack([w * outcome, w * real, w, w[:, None] * fit.basis])
-    spans = len(starts) + 1  # of time: a row is treated by every start up to that of its own span
-    span = np.searchsorted(starts, when, side="right")
+    spans = starts + 1
 
     def from_start(values: NDArray[np.float64], code: NDArray[np.int64], size: int) -> NDArray[np.float64]:
         """Sums of the columns within (code, start): (size, L, k)."""
@@ -345,10 +407,10 @@ def _cells(
     groups, m = int(group.max()) + 1, fit.basis.shape[1]
     of_unit = np.empty(n_units, dtype=np.int64)
     of_unit[units] = group
-    flat = sums.reshape(n_units * len(starts), -1)
+    flat = sums.reshape(n_units * starts, -1)
     if statistic == "coefficient":
         none = np.empty((0, 0))
-        return Cells(flat, of_unit, none, none, none, len(starts), math.nan)
+        return Cells(flat, of_unit, none, none, none, starts, math.nan)
     weighted, plain = np.ascontiguousarray(columns[:, 3:].T), np.ascontiguousarray(fit.basis.T)
     gram = np.empty((groups, m, m))
     for j in range(m):
@@ -357,7 +419,7 @@ def _cells(
     return Cells(
         flat, of_unit,
         by_group(columns[:, 3:] * outcome[:, None], group, groups),
-        by_group(columns[:, 3:] * real[:, None], group, groups), gram, len(starts),
+        by_group(columns[:, 3:] * real[:, None], group, groups), gram, starts,
         correction(len(w), parameters(fit, [group]), groups) if groups > 1 else math.nan,
     )  # fmt: skip
 
