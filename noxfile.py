@@ -47,7 +47,10 @@ VERBS = {  # session: what `biglocal` is called with, and what `nox -l` says
     "verify": (["verify"], "Compare outputs/ with the committed reference, cell by cell."),
     "data": (["data"], "Fetch the open data into data-raw/open, or say how to get it: `-- --help`."),
     "placebo": (["reproduce", "--only=placebo"], "200 placebo lists: how often the design rejects in vain."),
-    "simulate": (["reproduce", "--only=simulation"], "500 replications of made outcomes: bias, coverage, rejections."),
+    "simulate": (
+        ["reproduce", *(f"--only={name}" for name in ("simulation", "simulated_power", "few_areas"))],
+        "500 replications of made outcomes: bias, coverage, rejections, power by effect and number of areas.",
+    ),
     "recover": (["reproduce", "--only=recovery"], "200 surveys of members made anew: what each model finds."),
 }
 

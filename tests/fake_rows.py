@@ -84,6 +84,19 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
         ]
         ratio = said("error_ratio", 1.0, conf_low=0.9, conf_high=1.1)
         return [*shares, ratio, said("truth", -0.1), said("bias", 0.001, std_error=0.002)]
+    if a.part == "simulated_power":
+        return [
+            x
+            for n in study.policy.power_areas
+            for x in (
+                *(said(t, v, period=n, conf_low=v - 0.02, conf_high=v + 0.02) for t, v in (("size", 0.05), ("coverage", 0.95))),
+                *(said("power", min(s / 3, 1.0), period=n, level=f"{s:g}", statistic=s, conf_low=0.0, conf_high=1.0)
+                  for s in study.policy.power_effects if s),
+                said("effect", -0.1, period=n), said("replications", 500.0, period=n),
+                said("minimum_detectable", 1 / n, period=n, conf_low=0.9 / n, conf_high=1.1 / n, n_treated_clusters=n),
+                said("minimum_detectable_formula", 1 / n, period=n),
+            )
+        ]  # fmt: skip
     if a.part == "participation":
         counts = ("approached", "answered", "new", "answered_first", "answered_all")
         return [

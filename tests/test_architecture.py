@@ -12,7 +12,8 @@ from biglocal.study import HERE
 
 ORDER = (
     "model", "data.tables", "study", "timings", "data", "matching", "levels", "residents", "sample", "estimators", "inference",
-    "placebo", "simulation", "recovery", "cost_benefit", "results", "disclosure", "estimate", "worth", "release", "provenance",
+    "placebo", "simulation", "simulated_power", "recovery", "cost_benefit", "results", "disclosure", "estimate", "worth",
+    "release", "provenance",
     "exhibits", "new", "trace", "diff", "verify", "run", "archive", "__main__",
 )  # fmt: skip
 

@@ -47,12 +47,13 @@ def policy(**change: Any) -> Callable[[Study], Study]:
         (policy(placebo_lists=21), {"placebo"}),
         (policy(placebo_effect=-0.7), {"placebo"}),
         (policy(simulations=21), {"simulation"}),
-        (policy(simulation_effects={}), {"simulation"}),
+        (policy(simulation_effects={}), {"simulation", "simulated_power"}),
+        (policy(power_areas=(10, 20)), {"simulated_power"}),
         (policy(recoveries=21), {"recovery"}),
         (policy(balance_threshold=0.2), set[str]()),
         (policy(multiplicity="fdr_bh"), set[str]()),
     ],
-    ids=["placebo_lists", "placebo_effect", "simulations", "simulation_effects", "recoveries", "balance", "adjustment"],
+    ids=["placebo_lists", "placebo_effect", "simulations", "simulation_effects", "power_areas", "recoveries", "balance", "adjustment"],
 )  # fmt: skip
 def test_a_policy_moves_the_rows_it_is_for(
     study: Study, tier: Tier, change: Callable[[Study], Study], parts: set[str]

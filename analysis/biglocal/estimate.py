@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 UNITS = {  # of terms that are not in their outcome's
     "percent_change": "per cent",
     "power": "chance",
+    "size": "chance",
     "breakdown_relative_magnitudes": "ratio",
     "comparison_weight": "share",
     "two_by_two_weight": "share",
@@ -58,6 +59,7 @@ def steps(study: Study, analysis: Analysis) -> int:
     """How much an analysis counts in a progress bar."""
     policy = study.policy
     many = {"placebo": policy.placebo_lists, "simulation": policy.simulations, "recovery": policy.recoveries}
+    many["simulated_power"] = policy.power_simulations
     return many.get(analysis.part, 1)
 
 

@@ -223,6 +223,9 @@ class Policy:
     simulations: int
     recoveries: int
     simulation_effects: dict[str, float]
+    power_simulations: int
+    power_areas: tuple[int, ...]
+    power_effects: tuple[float, ...]
     min_months: int
 
 

@@ -31,7 +31,10 @@ POLICY_OF: dict[str, tuple[str, ...]] = {  # the parts whose rows depend on a po
     "placebo_lists": ("placebo",),
     "placebo_effect": ("placebo",),
     "simulations": ("simulation",),
-    "simulation_effects": ("simulation",),
+    "simulation_effects": ("simulation", "simulated_power"),
+    "power_simulations": ("simulated_power",),
+    "power_areas": ("simulated_power",),
+    "power_effects": ("simulated_power",),
     "recoveries": ("recovery",),
     "draws_quick": (),  # the number in use stands in the digest, for what is resampled
     "draws_full": (),

@@ -37,7 +37,11 @@ OF_PERSONS = re.compile(
     r"\b(\d[\d,]*)(?= (treated )?(rows?|persons?|people|respondents?|residents|members?|adults?|observations?|values"
     r"|units?|who|without|of no)\b)"
 )
-MADE = (MONEY, "simulation")  # parts whose estimates are of other rows, or of outcomes drawn anew: of nobody's answers
+MADE = (
+    MONEY,
+    "simulation",
+    "simulated_power",
+)  # parts whose estimates are of other rows, or of outcomes drawn anew: of nobody's answers
 GIVES_AWAY = "It would give away an estimate of few persons: not shown. Join the small cells."
 ACRO = "1.0.2"  # the version whose results.json this is: its loader takes no other
 NAMES: dict[str, str] = {

@@ -50,6 +50,7 @@ placebo_dates  outcome, treatment (a pretended start, years before the true one 
 placebo_outcomes  outcome: att
 placebo     outcome, comparison: see `placebo.summary`
 simulation  outcome, treatment, estimator, inference: see `simulation.summary`
+simulated_power  the same; period = number of areas: see `simulated_power.summary`
 participation  period = wave: approached, answered, new, answered_first, answered_all (counts), rate, rate_again
 participants   subgroup, level: share_members, share_adults, gap
 change      members' outcome, respondents, estimator, subgroup: change with period = wave, by level; difference (test

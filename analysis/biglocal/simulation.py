@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from biglocal.model import Analysis, Fit, Inapplicable, Sample, Term
@@ -25,17 +26,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_array
 
-    from biglocal.inference.many import Many
+    from biglocal.inference.many import Many, ManyRandomised, ManyWild
     from biglocal.sample import Draw
 
     Floats = NDArray[np.float64]
+    Product = Many | ManyWild | ManyRandomised
 
 BATCH = 20  # replications of a task: their outcomes are held at once
 DRAWS = 199  # of wild bootstrap and randomisation: with 199 a test at 5% is exact, 0.05 x 200 being whole
-LINEAR = {  # inference -> estimators that are least squares: all replications in one product
+LINEAR = {  # inference -> estimators that are least squares: replications as products
     "none": ("twfe", "event_study", "repeated_cross_section"),
     "cluster": ("twfe", "event_study", "repeated_cross_section"),
     "cr2": ("twfe", "repeated_cross_section"),
+    "wild_bootstrap": ("twfe",),
+    "randomisation": ("twfe",),
 }
 RESAMPLED = ("wild_bootstrap", "randomisation")
 GOOD = (0.93, 0.97)  # coverage of a 95% interval that needs no reason
@@ -62,7 +66,7 @@ class Method:
     design: str
     file: str
     options: dict[str, Any]
-    product: Many | None
+    product: Product | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +103,13 @@ def run(
     for _, some in itertools.groupby(analyses, key=lambda a: (a.outcome, a.comparison)):
         group = list(some)
         try:
-            world = _world(draw, group, rng)
+            world = prepared(draw, group, rng)
         except Inapplicable as e:
             advance(count * len(group))
             yield from ((a, str(e)) for a in group)
             continue
         kept: dict[Method, str] = {}
-        for method, (fits, said) in zip(world.methods, _tried(world), strict=True):
+        for method, (fits, said) in zip(world.methods, tried(world), strict=True):
             if fits:
                 kept[method] = said
             else:
@@ -132,35 +136,28 @@ def replications(world: World, which: range) -> Floats:
     """
     import numpy as np
 
-    drawn = [_outcomes(world, world.rng(f"simulation/{world.outcome}/{i}")) for i in which]
+    drawn = [outcomes(world, world.rng(f"simulation/{world.outcome}/{i}")) for i in which]
     out = np.full((len(which), len(world.methods), 2, 5), np.nan)
     for m, method in enumerate(world.methods):
-        y = np.stack([one[method.design] for one in drawn])
-        if method.product is not None:
-            estimate, error = method.product.estimates(y.reshape(-1, y.shape[-1]))
-            out[:, m] = tested(estimate, error, method.product.df, world.conf_level).reshape(len(which), 2, 5)
-            continue
-        for r, j in itertools.product(range(len(which)), range(2)):
-            with suppress(Inapplicable):  # counted in `summary`
-                out[r, m, j] = _called(method, y[r, j], world, f"{method.analysis.id}/{which[r]}/{j}")
+        for r, i in enumerate(which):
+            y, name = drawn[r][method.design], f"{method.analysis.id}/{i}"
+            if method.product is not None:
+                out[r, m] = method.product.tests(y, partial(world.rng, name), DRAWS, world.conf_level)
+                continue
+            for j in range(2):
+                with suppress(Inapplicable):  # counted in `summary`
+                    out[r, m, j] = called(method, y[j], world, name)
     return out
 
 
-def tested(estimate: Floats, error: Floats, df: float, level: float) -> Floats:
-    """Estimates and errors (R,) with interval and p-value by t: (R, 5)."""
-    import numpy as np
-    from scipy.special import stdtr, stdtrit
-
-    width = float(stdtrit(df, (1 + level) / 2)) * error
-    return np.column_stack(
-        [estimate, error, estimate - width, estimate + width, 2 * stdtr(df, -np.abs(estimate / error))]
-    )
-
-
-def _called(method: Method, y: Floats, world: World, name: str) -> tuple[float, float, float, float, float]:
+def called(method: Method, y: Floats, world: World, name: str) -> tuple[float, float, float, float, float]:
     """One replication through estimator and inference, as the study calls them."""
-    att = next(t for t in _fit(method, y, world, name).terms if t.name == "att")
+    att = _att(_fit(method, y, world, name))
     return att.estimate, att.std_error, att.conf_low, att.conf_high, att.p_value
+
+
+def _att(fit: Fit) -> Term:
+    return next(t for t in fit.terms if t.name == "att")
 
 
 def _fit(method: Method, y: Floats, world: World, name: str) -> Fit:
@@ -178,9 +175,9 @@ def _fit(method: Method, y: Floats, world: World, name: str) -> Fit:
     return done
 
 
-def _tried(world: World) -> Iterator[tuple[bool, str]]:
+def tried(world: World) -> Iterator[tuple[bool, str]]:
     """Of each method, from one replication: whether it applies, and its caution or the reason why it does not."""
-    drawn = _outcomes(world, world.rng(f"simulation/{world.outcome}/0"))
+    drawn = outcomes(world, world.rng(f"simulation/{world.outcome}/0"))
     for method in world.methods:
         try:
             yield True, _fit(method, drawn[method.design][1], world, method.analysis.id).caution
@@ -191,7 +188,7 @@ def _tried(world: World) -> Iterator[tuple[bool, str]]:
 # --- the design: what stays as it is ---------------------------------------------------------------------------
 
 
-def _world(draw: Draw, group: Sequence[Analysis], rng: Callable[[str], np.random.Generator]) -> World:
+def prepared(draw: Draw, group: Sequence[Analysis], rng: Callable[[str], np.random.Generator]) -> World:
     """Raises `Inapplicable` for a tier or outcome that has no process to draw from."""
     import numpy as np
 
@@ -216,8 +213,11 @@ def _world(draw: Draw, group: Sequence[Analysis], rng: Callable[[str], np.random
         file = file_of(draw.study, a.estimator)
         options = dict(draw.study.estimators[a.estimator].options) if a.estimator in draw.study.estimators else {}
         linear = file in LINEAR.get(a.inference, ()) and not options and not carries
-        product = _product(designs[key].sample, file, a.inference) if linear else None
-        methods.append(Method(a, key, file, options, product))
+        made = None
+        if linear:
+            with suppress(Inapplicable):  # said by `tried`, of the method itself
+                made = product(designs[key].sample, file, a.inference)
+        methods.append(Method(a, key, file, options, made))
     areas = draw.tier.table("areas")
     persons: dict[str, NDArray[Any]] = {}
     if outcome.table == "survey":
@@ -307,13 +307,15 @@ def _by_cell(design: Design) -> Design:
     return Design(replace(design.sample, frame=cells), design.row, design.effect, mean)
 
 
-def _product(sample: Sample, file: str, inference: str) -> Many:
+def product(sample: Sample, file: str, inference: str) -> Product:
     """The ATT as products. Of an event study: the mean of the years from the start on, by their treated rows."""
     import numpy as np
 
-    from biglocal.inference.many import many
+    from biglocal.inference.many import many, many_randomised, many_wild
     from biglocal.inference.regression import coded, regression
 
+    if inference in RESAMPLED:
+        return (many_wild if inference == "wild_bootstrap" else many_randomised)(sample)
     frame = sample.frame
     x = frame["d"].to_numpy()[:, None]
     contrast = np.ones(1)
@@ -348,24 +350,27 @@ def _persons(survey: pd.DataFrame, areas: pd.DataFrame) -> dict[str, NDArray[Any
 # --- the outcome: what is drawn anew ---------------------------------------------------------------------------
 
 
-def _outcomes(world: World, rng: np.random.Generator) -> dict[str, Floats]:
-    """One replication: by design the outcome (2, n) without and with effect, all from the same draws."""
+def outcomes(world: World, rng: np.random.Generator, sizes: Sequence[float] = (0.0, 1.0)) -> dict[str, Floats]:
+    """One replication: by design the outcome (sizes, n) with so many times the known effect, all from the same draws.
+
+    By default without and with it.
+    """
     import numpy as np
 
     from biglocal.data import synthetic_panel, synthetic_survey
 
-    both = np.array([[0.0], [1.0]])
+    times = np.array(sizes, dtype=float)[:, None]
     out: dict[str, Floats] = {}
     if world.outcome == "samhi":
         level = synthetic_panel.samhi(rng, world.places).ravel()
-        out = {k: level[d.row] + both * d.effect for k, d in world.designs.items()}
+        out = {k: level[d.row] + times * d.effect for k, d in world.designs.items()}
     elif world.persons:
         who = world.persons
         around = synthetic_survey.surroundings(rng, world.places).ravel()
         mean = synthetic_survey.latent(world.outcome, who["own"] + around[who["cell"]], who["year"], who["sex"])
         noise = rng.standard_normal(len(mean))
         for k, d in world.designs.items():
-            high = [synthetic_survey.anxious(mean[d.row], noise[d.row], b * d.effect) for b in (0.0, 1.0)]
+            high = [synthetic_survey.anxious(mean[d.row], noise[d.row], b * d.effect) for b in times[:, 0]]
             out[k] = world.scale * np.array(high, dtype=float)
     else:  # counts of a crime, the effect on the log of the expected number
         expected = synthetic_panel.expected(
@@ -375,9 +380,11 @@ def _outcomes(world: World, rng: np.random.Generator) -> dict[str, Floats]:
         for k, d in world.designs.items():
             now = np.flatnonzero(d.effect)
             at = d.row[now]
-            more = counts[d.row].astype(float)
-            more[now] = synthetic_panel.moved(rng, counts[at], expected[at], expected[at] * np.exp(d.effect[now]))
-            out[k] = np.array([counts[d.row], more], dtype=float)
+            out[k] = np.tile(counts[d.row].astype(float), (len(times), 1))
+            for j, size in enumerate(times[:, 0]):
+                if size != 0:
+                    mean = expected[at] * np.exp(size * d.effect[now])
+                    out[k][j, now] = synthetic_panel.moved(rng, counts[at], expected[at], mean)
     return {k: _to_cells(world.designs[k], v) for k, v in out.items()}
 
 
@@ -411,7 +418,7 @@ def summary(found: Floats, design: Design, level: float, caution: str = "") -> F
         raise Inapplicable(f"{n} replications to which the method applies.")
     frame, effect = design.sample.frame, design.effect
     now = effect != 0
-    weight = _row_weight(design)
+    weight = row_weight(design)
     truth = float(weight[now] @ effect[now] / weight[now].sum())
     null, planted = found[:, 0], found[:, 1]
     spread = float(planted[:, 0].std(ddof=1))
@@ -457,7 +464,7 @@ def summary(found: Floats, design: Design, level: float, caution: str = "") -> F
     )
 
 
-def _row_weight(design: Design) -> Floats:
+def row_weight(design: Design) -> Floats:
     """Weights of the rows that effects were put on: of persons, where the sample is of their means."""
     import numpy as np
 

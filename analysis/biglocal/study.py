@@ -43,9 +43,9 @@ MANUSCRIPT = ROOT / "manuscript"
 NAMED = ("treatments", "outcomes", "subgroups", "comparisons", "estimators", "respondents", "exposures")
 PARTS = (
     "programme", "flow", "balance", "overlap", "quality", "trends", "effects", "truth", "years", "subgroups",
-    "rivals", "estimators", "sensitivity", "placebo", "simulation", "robustness", "spending", "equity",
-    "participation", "participants", "change", "association", "attrition", "losses", "members_truth", "recovery",
-    "families", "placebo_dates", "placebo_outcomes", "calendar", "decomposition", "dose", "counts", "twins",
+    "rivals", "estimators", "sensitivity", "placebo", "simulation", "simulated_power", "robustness", "spending",
+    "equity", "participation", "participants", "change", "association", "attrition", "losses", "members_truth",
+    "recovery", "families", "placebo_dates", "placebo_outcomes", "calendar", "decomposition", "dose", "counts", "twins",
 )  # fmt: skip
 MONEY = "cost_benefit"  # the part whose rows are made of other rows
 MONEY_VIEWS = ("one_way", "two_way", "acceptability", "equity")
@@ -56,6 +56,7 @@ INPUTS = (
 ON_REQUEST = (
     "placebo",
     "simulation",
+    "simulated_power",
     "recovery",
 )  # parts that take minutes, each with a module of its name; run by `--only`
 INFERENCE_OF = {  # of parts that would not do another, or would do it without draws
@@ -472,6 +473,12 @@ def _check_members(study: Study, block: Grid, at: str) -> None:
             raise StudyError(f"{at}: subgroup {g} is a property of members. Name respondents.")
 
 
+def _rising(values: Iterable[float], least: float) -> bool:
+    """Whether there are some, each once and in order, finite and none below `least`."""
+    found = list(values)
+    return bool(found) and found == sorted(set(found)) and least <= found[0] and math.isfinite(found[-1])
+
+
 def _check_ranges(study: Study, file: str) -> None:
     """Numbers that would be taken without a word and mean nothing, or switch a safeguard off."""
     p, d = study.policy, study.disclosure
@@ -486,6 +493,14 @@ def _check_ranges(study: Study, file: str) -> None:
         ("policy.placebo_lists", p.placebo_lists, p.placebo_lists >= 20, "20 or more"),
         ("policy.recoveries", p.recoveries, p.recoveries >= 20, "20 or more"),
         ("policy.simulations", p.simulations, p.simulations >= 20, "20 or more"),
+        ("policy.power_simulations", p.power_simulations, p.power_simulations >= 20, "20 or more"),
+        ("policy.power_areas", list(p.power_areas), _rising(p.power_areas, 2), "numbers of 2 or more, in order"),
+        (
+            "policy.power_effects",
+            list(p.power_effects),
+            _rising(p.power_effects, 0) and {0, 1} <= {*p.power_effects},
+            "multiples in order, 0 and 1 among them",
+        ),
         ("disclosure.min_cell", d.min_cell, d.min_cell >= 2, "2 or more, in most laboratories 10"),
         ("disclosure.round_to", d.round_to, 0 <= d.round_to <= d.min_cell, "0 (no rounding) to min_cell"),
         ("disclosure.digits", d.digits, 1 <= d.digits <= 10, "1 to 10"),

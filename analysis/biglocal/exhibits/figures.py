@@ -868,6 +868,101 @@ def simulation(canvas: Canvas) -> Figure:
     return figure
 
 
+SHADES = ("#9ecae1", "#6baed6", "#3182bd", "#08519c", "#222222")  # of a rising number; markers differ too
+MARKS = ("v", "s", "D", "^", "o")
+
+
+def power_by_size(canvas: Canvas) -> Figure:
+    """Power by the size of the effect, a line a number of areas, a panel a way of inference; at nought the size."""
+    study, ways = canvas.study, _ways(canvas)
+    figure, axes = _panels(len(ways), 3, 1.75, 0.22, sharey=True)
+    numbers = sorted({r.period for r in canvas.rows if r.period is not None})
+    for ax, way in zip(axes, ways, strict=True):
+        mine = [r for r in canvas.rows if _way(r) == way]
+        for i, count in enumerate(numbers):
+            of = [r for r in mine if r.period == count]
+            effect = next((abs(_value(r.estimate)) for r in of if r.term == "effect"), float("nan"))
+            points = sorted((r for r in of if r.term in ("size", "power")), key=lambda r: _value(r.statistic or 0.0))
+            x = [effect * (r.statistic or 0.0) for r in points]
+            errors = [[100 * e for e in side] for side in _errors(points)]
+            last = i == len(numbers) - 1
+            ax.errorbar(
+                x, [100 * _value(r.estimate) for r in points], yerr=errors, color=SHADES[i % 5], marker=MARKS[i % 5],
+                markersize=3, elinewidth=0.6, linewidth=1.1, markerfacecolor=SHADES[i % 5] if last else "white",
+                label=f"{number(count, 0)} areas" if not last else f"all, at most {number(count, 0)}",
+            )  # fmt: skip
+            for at, r in zip(x, points, strict=True):
+                _say_share(canvas, ax, at, r, way, f"{number(count, 0)} areas, effect {number(at, 3)}")
+        for y in (100 * (1 - study.policy.conf_level), 100 * study.policy.power):
+            ax.axhline(y, color=GREY, linewidth=0.7, linestyle=":")
+        ax.set_title(
+            f"{label(study, 'outcome', way[0])}:\n{label(study, 'inference', way[2]).lower()}", linespacing=1.1
+        )
+        ax.set_xlabel(f"size of the effect, {study.outcomes[way[0]].unit}")
+        ax.set_ylim(0, 103)
+        ax.set_xlim(left=0)
+    for ax in axes[::3]:
+        ax.set_ylabel("rejected, %")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=5, borderaxespad=0.2)
+    return figure
+
+
+def size_by_areas(canvas: Canvas) -> Figure:
+    """Rejections without effect by number of areas, ways of inference side by side, with Monte Carlo intervals."""
+    study = canvas.study
+    outcomes = _outcomes(canvas)
+    figure, axes = _panels(len(outcomes), 2, 1.9, 0.25, sharey=True)
+    names = list(dict.fromkeys(w[2] for w in _ways(canvas)))
+    numbers = sorted({r.period for r in canvas.rows if r.period is not None})
+    colours = (ORANGE, BLUE, DARK, GREY)
+    for ax, outcome in zip(axes, outcomes, strict=True):
+        for i, name in enumerate(names):
+            of = [r for r in canvas.rows if (r.outcome, r.inference, r.term) == (outcome.name, name, "size")]
+            x = [numbers.index(r.period or 0) + 0.16 * (i - (len(names) - 1) / 2) for r in of]
+            errors = [[100 * e for e in side] for side in _errors(of)]
+            style: dict[str, Any] = {
+                "color": colours[i % 4],
+                "marker": MARKS[i % 5],
+                "linestyle": "none",
+                "markersize": 3.5,
+            }
+            ax.errorbar(
+                x, [100 * _value(r.estimate) for r in of], yerr=errors, label=label(study, "inference", name), **style
+            )
+            for at, r in zip(x, of, strict=True):
+                _say_share(canvas, ax, at, r, _way(r), f"{number(r.period or 0, 0)} areas")
+        ax.axhline(100 * (1 - study.policy.conf_level), color=DARK, linewidth=0.9, linestyle="--")
+        ax.set_title(outcome.label)
+        ax.set_xticks(range(len(numbers)), [number(n, 0) for n in numbers])
+        ax.set_xlabel("treated areas")
+        ax.set_ylim(bottom=0)
+    axes[0].set_ylabel("rejected without effect, %")
+    handles = {n: h for ax in axes for h, n in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(handles.values()), list(handles), loc="upper center", ncols=4, borderaxespad=0.3)
+    return figure
+
+
+def _way(row: Row) -> tuple[str, str, str]:
+    return row.outcome, row.estimator, row.inference
+
+
+def _ways(canvas: Canvas) -> list[tuple[str, str, str]]:
+    """Outcome, estimator and inference of the rows, outcomes and inferences in their order."""
+    ranks = ("wild_bootstrap", "randomisation")
+
+    def rank(way: tuple[str, str, str]) -> tuple[object, ...]:
+        return order(canvas.study, "outcome", way[0]), ranks.index(way[2]) if way[2] in ranks else -1, way[2], way[1]
+
+    return sorted({_way(r) for r in canvas.rows}, key=rank)
+
+
+def _say_share(canvas: Canvas, ax: Axes, x: float, row: Row, way: tuple[str, str, str], about: str) -> None:
+    low, value, high = (100 * _value(v) for v in (row.conf_low, row.estimate, row.conf_high))
+    ends = f"{number(value, 1)}% rejected ({percent(canvas.study.policy.conf_level)} interval {interval(low, high, 1)})"
+    name = _method(canvas.study, way[1], way[2]).replace("\n", " ")
+    canvas.say(ax, x, value, f"{label(canvas.study, 'outcome', way[0])}, {name}, {about}: {ends}")
+
+
 def _method(study: Study, estimator: str, inference: str) -> str:
     how = label(study, "inference", inference)
     return _wrap(f"{label(study, 'estimator', estimator)}; {how if how.isupper() else how.lower()}", 62)
@@ -1177,6 +1272,8 @@ FIGURES: dict[str, Callable[[Canvas], Figure]] = {
     "p_values": p_values,
     "randomisation": randomisation,
     "simulation": simulation,
+    "power_by_size": power_by_size,
+    "size_by_areas": size_by_areas,
     "love": love,
     "overlap": overlap,
     "trends": trends,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from biglocal.estimators import correction
-from biglocal.inference.randomisation import Dealing, dealing_of, dealt_by, tested
+from biglocal.inference.randomisation import Dealing, dealing_of, dealt_by, judged
 from biglocal.inference.regression import Regression, by_group, coded, of_sample, parameters
 from biglocal.inference.satterthwaite import corrected_fit
 from biglocal.inference.wild import Scores, check_clusters, scores, wild_test
@@ -50,15 +50,17 @@ class Many:
         return coefficients @ self.contrast, self.scale * np.sqrt(np.einsum("ij,ij->i", terms, terms))
 
     def tests(
-        self, y: NDArray[np.float64], rng: Callable[[], np.random.Generator], draws: int, level: float  # noqa: ARG002
+        self,
+        y: NDArray[np.float64],
+        rng: Callable[[], np.random.Generator],  # noqa: ARG002  the signature of every kind
+        draws: int,  # noqa: ARG002
+        level: float,
     ) -> NDArray[np.float64]:
         """Estimate, error, interval and p-value of outcomes `y` (R, n) by t: (R, 5). Nothing is drawn."""
         return by_t(*self.estimates(y), self.df, level)
 
 
-def by_t(
-    estimate: NDArray[np.float64], error: NDArray[np.float64], df: float, level: float
-) -> NDArray[np.float64]:
+def by_t(estimate: NDArray[np.float64], error: NDArray[np.float64], df: float, level: float) -> NDArray[np.float64]:
     """Estimates and errors (R,) with interval and p-value by t: (R, 5)."""
     from scipy.special import stdtr, stdtrit
 
@@ -158,9 +160,7 @@ class ManyWild:
         found = self.sums.of(y).reshape(len(y), len(self.scores.home), -1)
         out = np.full((len(y), 5), np.nan)
         for r, one in enumerate(found):
-            test = wild_test(
-                replace(self.scores, sa=one[:, 0], ha=one[:, 1:]), rng(), draws=draws, conf_level=level
-            )
+            test = wild_test(replace(self.scores, sa=one[:, 0], ha=one[:, 1:]), rng(), draws=draws, conf_level=level)
             out[r] = test.estimate, np.nan, test.conf_low, test.conf_high, test.p_value
         return out
 
@@ -188,16 +188,18 @@ class ManyRandomised:
         cells, split = self.design.cells, len(self.design.cells.sums)
         found = self.sums.of(y)
         out = np.full((len(y), 5), np.nan)
+        count, enumerated, pieces = self.design.deal.dealt(draws, rng())
+        assignments = list(pieces)
         for r, one in enumerate(found):
             own = np.column_stack([one[:split], cells.sums[:, 1:]])
             mine = replace(cells, sums=own, outcome=one[split:].reshape(cells.outcome.shape))
-            test = tested(mine, self.design.deal, rng(), statistic="t", draws=draws, conf_level=level)
+            test = judged(mine, self.design.deal, assignments, count, enumerated, statistic="t", conf_level=level)
             out[r] = test.estimate, np.nan, test.conf_low, test.conf_high, test.p_value
         return out
 
 
 def many_randomised(sample: Sample) -> ManyRandomised:
-    """Prepare randomisation of the two-way fixed-effects ATT of `sample`, dealt as `randomisation` has it by default."""
+    """Prepare randomisation of the two-way fixed-effects ATT of `sample`, dealt as `randomisation` does by default."""
     from scipy.sparse import csr_array, hstack
 
     design = dealing_of(sample, *dealt_by(sample))

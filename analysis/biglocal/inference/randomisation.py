@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -190,10 +190,26 @@ def tested(
     conf_level: float = 0.95,
 ) -> RandomisationTest:
     """The test of one outcome, from its sums; see `randomise`."""
-    enumerated = deal.count <= draws
-    count = round(deal.count) if enumerated else draws
+    count, enumerated, assignments = deal.dealt(draws, rng)
+    return judged(
+        cells, deal, assignments, count, enumerated, statistic=statistic, hypothesis=hypothesis, conf_level=conf_level
+    )
+
+
+def judged(
+    cells: Cells,
+    deal: _Deal,
+    assignments: Iterable[NDArray[np.int64]],
+    count: int,
+    enumerated: bool,
+    *,
+    statistic: Statistic,
+    hypothesis: float = 0.0,
+    conf_level: float = 0.95,
+) -> RandomisationTest:
+    """The test of one outcome under assignments already dealt, which others may share."""
     real = _terms(cells, deal.real, deal.label, statistic)
-    chunks = [_terms(cells, who, deal.label, statistic) for who in deal.draw(count, enumerated, rng)]
+    chunks = [_terms(cells, who, deal.label, statistic) for who in assignments]
     b0, b1, q0, q1, q2 = (np.concatenate(v) for v in zip(*chunks, strict=True))
 
     def value(terms: Sequence[NDArray[np.float64]], r: float) -> NDArray[np.float64]:
@@ -241,7 +257,6 @@ def randomisation(
     Raises `Inapplicable` for a fit that is not one two-way fixed-effects `att`, and as `randomise`.
     """
     att = sole_att(fit, "randomisation inference")
-    frame = sample.frame
     if assigned is None:
         assigned, strata = dealt_by(sample, strata)
     design = dealing_of(sample, assigned, strata, statistic)
@@ -329,6 +344,12 @@ class _Deal:
         self.count = float(round(math.exp(logs))) if logs < 30 else math.exp(min(logs, 700.0))
         if self.count <= 1:
             raise Inapplicable("no stratum holds two assigned units with different starts: nothing can be shuffled.")
+
+    def dealt(self, draws: int, rng: np.random.Generator) -> tuple[int, bool, Iterator[NDArray[np.int64]]]:
+        """How many assignments, whether these are all there are, and the assignments piece by piece."""
+        enumerated = self.count <= draws
+        count = round(self.count) if enumerated else draws
+        return count, enumerated, self.draw(count, enumerated, rng)
 
     def draw(self, count: int, enumerate_all: bool, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         """Assignments, as (some, slots) unit numbers."""

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from biglocal.inference.regression import Regression, coded, of_sample, parameters, refuse_another, regression, sole_att
+from biglocal.inference.regression import (
+    Regression,
+    by_group,
+    coded,
+    of_sample,
+    parameters,
+    refuse_another,
+    regression,
+    sole_att,
+)
 from biglocal.model import Estimator, Fit, Inapplicable, Sample
 
 if TYPE_CHECKING:
@@ -100,20 +109,21 @@ def corrected_fit(
     plain = bool(np.ptp(w) == 0)
     # all directions, orthonormal in the weights: the hat matrix is u u'w plus that of the absorbed effect
     u = np.column_stack([fit.x @ np.linalg.cholesky(fit.bread), fit.basis])
-    order = np.argsort(cluster, kind="stable")
-    bounds = np.searchsorted(cluster[order], np.arange(groups + 1))
     target = 1 / w if inverse_variance else np.ones(n)
+    first, of, count = _alike(u, w, fit.absorbed, cluster)
+    order = np.argsort(cluster[first], kind="stable")
+    bounds = np.searchsorted(cluster[first][order], np.arange(groups + 1))
     middle = u.T @ ((w * w * target)[:, None] * u)
     root = fit.x @ fit.bread  # (n, p): the coefficient is root'w y
-    score = np.empty((p, groups))
-    adjusted = np.empty((n, p))
+    one = np.empty((len(first), p))
     own = np.empty((p, p, groups))
     across = np.empty((p, groups, u.shape[1]))
     back = np.empty((p, groups, u.shape[1]))
     for g in range(groups):
-        rows = order[bounds[g] : bounds[g + 1]]
-        ug, wg, eg = u[rows], w[rows], fit.residual[rows]
-        wr = wg[:, None] * root[rows]
+        these = order[bounds[g] : bounds[g + 1]]
+        rows, times = first[these], np.sqrt(count[these])[:, None]
+        ug, wg = times * u[rows], w[rows]
+        wr = times * wg[:, None] * root[rows]
         if kind not in ("CR2", "CR3"):
             a = wr
         elif plain:
@@ -125,8 +135,7 @@ def corrected_fit(
             else:
                 hat = ug @ (ug * wg[:, None]).T + hat_t
                 a = np.linalg.pinv(np.eye(len(rows)) - hat, rcond=FLAT).T @ wr
-        adjusted[rows] = a
-        score[:, g] = a.T @ eg
+        one[these] = a / times
         # p_i = (1 - H)' a_i in R^n, split into its part in the cluster and its part along u
         b = a if fit.absorbed is None else _without_absorbed(a, fit.absorbed[rows], wg)
         own[:, :, g] = b.T @ (target[rows][:, None] * b)
@@ -138,6 +147,8 @@ def corrected_fit(
         - np.einsum("sgk,thk->stgh", across, back)
     )
     moments[:, :, np.arange(groups), np.arange(groups)] += own
+    adjusted = one[of]
+    score = by_group(adjusted * fit.residual[:, None], cluster, groups).T
     factor = 1.0
     if kind in ("CR1", "CR1S"):
         factor = groups / (groups - 1)
@@ -254,6 +265,41 @@ def satterthwaite(
         conf_low=float(low), conf_high=float(high),
     )  # fmt: skip
     return replace(fit, terms=(term,), facts={**fit.facts, "convention": "CR2, Satterthwaite degrees of freedom"})
+
+
+def _alike(
+    u: NDArray[np.float64], w: NDArray[np.float64], absorbed: NDArray[np.int64] | None, cluster: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that one cluster cannot tell apart: the first of each kind (k,), the kind of each row (n,), how many.
+
+    They have the same values, to nine digits, and their absorbed levels hold the same rows. A cluster's hat matrix is
+    the same whichever way they change places, so all that is made of it is the same for each: one row, times the
+    root of their number, stands for them. Every row is a kind of its own where an absorbed level holds some twice.
+    """
+    n = len(w)
+    values = np.column_stack([u, w])
+    size = np.abs(values).max(axis=0)
+    digits = np.rint(values / np.where(size > 0, size, 1.0) * 1e9).astype(np.int64).view(np.uint64)
+    key = np.zeros(n, dtype=np.uint64)
+    for column in digits.T:  # a hash of 64 bits: that two kinds of rows share one has no chance worth the name
+        key = _mixed(key + column)
+    key = _mixed(key + cluster.astype(np.uint64))
+    if absorbed is not None:
+        order = np.lexsort((key, absorbed))
+        level, sorted_ = absorbed[order], key[order]
+        if ((level[1:] == level[:-1]) & (sorted_[1:] == sorted_[:-1])).any():
+            return np.arange(n), np.arange(n), np.ones(n, dtype=np.int64)
+        starts = np.flatnonzero(np.r_[True, level[1:] != level[:-1]])
+        key = _mixed(key + np.add.reduceat(sorted_, starts)[absorbed])
+    _, first, of, count = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
+    return first, of.ravel(), count
+
+
+def _mixed(key: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014, OOPSLA)."""
+    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(key ^ (key >> np.uint64(31)))
 
 
 def _df(m: NDArray[np.float64]) -> float:
