@@ -141,7 +141,6 @@ def data(
     given: Annotated[
         Path | None, typer.Option("--from", help="Folder of files already downloaded: copy them, fetch nothing.")
     ] = None,
-    statement: Annotated[bool, typer.Option(help="Write the dataset list of data-raw/README.md anew instead.")] = False,
 ) -> None:
     """Fetch the open data that is absent, say how to get the rest. Exit 1 if a file failed or changed upstream."""
     from biglocal.data import fetch, sources
@@ -149,12 +148,6 @@ def data(
     from biglocal.study import load as load_study
 
     listed = sources.read()
-    if statement:
-        sources.README.write_text(
-            sources.insert(sources.README.read_text(encoding="utf-8"), listed), encoding="utf-8", newline="\n"
-        )
-        typer.echo(f"written: {_short(sources.README)}")
-        return
     folder, states, plan = into or fetch.INTO, [], load_study()
     try:
         with _downloads() as progress:

@@ -7,14 +7,14 @@ import io
 import re
 import tokenize
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from biglocal.archive import dialects, editors
 from biglocal.archive.rules import RULES
 from biglocal.exhibits import PUBLISHED, Report
-from biglocal.model import DataError, Run
+from biglocal.model import DataError, Inference, Run
 from biglocal.study import HERE, MANUSCRIPT, ON_REQUEST, ROOT, expand
 from biglocal.study import load as load_study
 from biglocal.timings import Cost, Timings
@@ -73,6 +73,12 @@ def test_every_program_and_line_is_the_function_and_every_template_line_its_sele
             folder = HERE if file.endswith(".py") else MANUSCRIPT / "exhibits"
             said = (folder / file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
             assert said.startswith(("def ", "select", "figure_select", "source")), f"{name}: {file}:{line}: {said}"
+
+
+def test_every_way_of_inference_has_its_program(listed: dict[str, dict[str, str]]) -> None:
+    assert set(editors._inference()) == set(get_args(Inference)) - {"none"}
+    assert "`inference/randomisation.py:" in listed["randomisation"]["program and line"]
+    assert "`inference/wild.py:" in listed["main_effects"]["program and line"]
 
 
 def test_the_list_says_what_open_data_allow_and_what_runs_on_request(

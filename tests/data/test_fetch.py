@@ -451,7 +451,7 @@ def test_only_names_what_is_there() -> None:
 
 def test_the_dataset_list_is_current() -> None:
     text = sources.README.read_text(encoding="utf-8")
-    assert sources.insert(text, sources.read()) == text, "run `biglocal data --statement`"
+    assert sources.insert(text, sources.read()) == text, "run `biglocal metadata`"
     changed = [replace(s, publisher="Somebody Else") for s in sources.read()]
     assert sources.insert(text, changed) != text
     with pytest.raises(DataError, match="Put them back"):

@@ -19,6 +19,7 @@ from biglocal.archive.rules import STANDARDS
 from biglocal.data import sources
 from biglocal.exhibits import PUBLISHED, Report, headers
 from biglocal.model import Analysis, Run, Study, StudyError
+from biglocal.release import NUMBERS
 from biglocal.study import HERE, MANUSCRIPT, MONEY, ON_REQUEST, ROOT, expand, file_of, tables
 from biglocal.study import sources as upstream
 from biglocal.timings import Timings
@@ -29,6 +30,7 @@ MADE = ("truth", "members_truth", "simulation", "recovery")  # parts that need e
 WRITERS = {  # header's source -> the function of exhibits/tabulate.py that makes the lines
     "run": "_run_lines", "environment": "_environment_lines", "published": "_published_lines",
 }  # fmt: skip
+VALUES = (*NUMBERS, "interval", "n_control")  # what a column takes from a row, besides naming it
 TIMES = (
     (600, "<10 minutes"), (3_600, "10-60 minutes"), (7_200, "1-2 hours"), (28_800, "2-8 hours"),
     (86_400, "8-24 hours"), (259_200, "1-3 days"), (1_209_600, "3-14 days"), (float("inf"), "> 14 days"),
@@ -195,8 +197,11 @@ def exhibits(study: Study, report: Report, timings: Timings | None) -> str:
 def feeding(report: Report, name: str, plan: Iterable[Analysis]) -> tuple[Analysis, ...]:
     """The analyses whose rows an exhibit takes: what its header selects, or published.toml where it shows that."""
     top = report.templates[name].header
-    wants = [w for w in (top.select, top.figure_select) if w] if top.source == "rows" else []
-    if top.source == "published":
+    wants: list[dict[str, object]] = []
+    if top.source == "rows":
+        cells = [{**top.select, **c.where} for c in top.columns if c.where or c.value in VALUES]
+        wants = [w for w in (*cells, top.figure_select) if w] or [top.select]
+    elif top.source == "published":
         wants = [e["row"] for e in report.published()["estimate"] if "row" in e]
     return tuple(a for a in plan if any(_fits(a, want) for want in wants))
 
@@ -271,12 +276,28 @@ def _programs(study: Study, report: Report, name: str, made_of: Sequence[Analysi
             found[_at(f"{a.part}.py", "run")] = None
         else:
             found[_at(f"estimators/{file_of(study, a.estimator)}.py", "estimate")] = None
+            if a.inference in _inference():
+                found[_at(*_inference()[a.inference])] = None
     source = report.templates[name].header.source
     if source in WRITERS:
         found[_at("exhibits/tabulate.py", WRITERS[source])] = None
     text = (MANUSCRIPT / "exhibits" / f"{name}.md.j2").read_text(encoding="utf-8").splitlines()
     line = next(i for i, said in enumerate(text, 1) if said.startswith(("select", "figure_select", "source")))
     return [*sorted(found), f"`{name}.md.j2:{line}`"]
+
+
+@cache
+def _inference() -> dict[str, tuple[str, str]]:
+    """Way of inference -> the file and function behind it, as the table in `inference.infer` names them."""
+    tree = ast.parse((HERE / "inference" / "__init__.py").read_text(encoding="utf-8"))
+    come = {a.name: n.module or "" for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    table = next(n for n in ast.walk(tree) if isinstance(n, ast.Dict))
+    named = {}
+    for way, made in zip(table.keys, table.values, strict=True):
+        match way, made:  # "cluster": partial(cluster, …)
+            case ast.Constant(value=str(name)), ast.Call(args=[ast.Name(id=function), *_]) if name != "none":
+                named[name] = (come[function].removeprefix("biglocal.").replace(".", "/") + ".py", function)
+    return named | {"romano_wolf": ("inference/multiplicity.py", "together")}
 
 
 @cache

@@ -14,8 +14,8 @@ from biglocal.study import ROOT, choices
 
 PATH = ROOT / "data-raw" / "sources.toml"
 README = ROOT / "data-raw" / "README.md"
-BEGIN = "<!-- written from sources.toml by `biglocal data --statement`: begin -->"
-END = "<!-- end -->"
+BEGIN = "<!-- begin: sources (written by `biglocal metadata`) -->"
+END = "<!-- end: sources -->"
 
 
 @dataclass(frozen=True, slots=True)
