@@ -316,6 +316,32 @@ def diff(
 
 
 @app.command()
+def audit(
+    bundle: Annotated[Path | None, typer.Option(help="A bundle to look into (default: the newest in dist/).")] = None,
+    outputs: Outputs = None,
+    json: Annotated[Path | None, typer.Option(help="Write everything here too.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write it here too, for a reviewer's form.")] = None,
+    all: Annotated[bool, typer.Option("--all", help="Print the rules that are kept, too.")] = False,
+) -> None:
+    """Ask every rule that data editors, codecheckers and archives judge by; exit 1 if one fails."""
+    from biglocal.archive import audit as auditing
+    from biglocal.archive.package import Package
+    from biglocal.model import DataError
+    from biglocal.results import write_text
+    from biglocal.study import ROOT
+
+    if bundle and not bundle.exists():
+        raise DataError(f"--bundle {bundle.name}: no such file. Make one with `nox -s bundle`.")
+    found = auditing.audit(Package(ROOT, outputs, bundle or auditing.newest(ROOT / "dist")))
+    for file, said in ((json, auditing.as_json), (markdown, auditing.markdown)):
+        if file:
+            write_text(file, said(found))
+    typer.echo(auditing.text(found, whole=all))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
 def metadata(
     check: Annotated[
         bool, typer.Option(help="Write nothing; exit 1 where a file is not what its source makes.")
