@@ -42,9 +42,10 @@ def _install(session: nox.Session, lock: str) -> None:
     mark.write_text(key)
 
 
-VERBS = {  # session: what `biglocal` is called with, and what `nox -l` says
+VERBS = {  # session: what `biglocal` is called with, what `nox -l` says, and the lock if it is not `run`
     "reproduce": (["reproduce"], "Data to report; with real data: `-- open --data DIR --treated FILE`."),
-    "verify": (["verify"], "Compare outputs/ with the committed reference, cell by cell."),
+    "verify": (["verify"], "Compare outputs/ with the committed reference, exhibit by exhibit."),
+    "audit": (["audit"], "Every rule that data editors, codecheckers and archives judge by.", "archive"),
     "data": (["data"], "Fetch the open data into data-raw/open, or say how to get it: `-- --help`."),
     "placebo": (["reproduce", "--only=placebo"], "200 placebo lists: how often the design rejects in vain."),
     "simulate": (
@@ -55,17 +56,17 @@ VERBS = {  # session: what `biglocal` is called with, and what `nox -l` says
 }
 
 
-def _verb(words: list[str], doc: str) -> Callable[[nox.Session], None]:
+def _verb(words: list[str], doc: str, lock: str = "run") -> Callable[[nox.Session], None]:
     def run(session: nox.Session) -> None:
-        _install(session, "run")
+        _install(session, lock)
         session.run("biglocal", *words, *session.posargs)
 
     run.__doc__ = doc
     return run
 
 
-for name, (words, doc) in VERBS.items():
-    nox.session(_verb(words, doc), name=name)
+for name, (words, *more) in VERBS.items():
+    nox.session(_verb(words, *more), name=name)
 
 
 @nox.session

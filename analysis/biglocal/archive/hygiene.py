@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from biglocal import results
 from biglocal.archive import dialects
-from biglocal.archive.package import LARGEST, Answer, Package, aside, calls, ending, generators, judged, rule
+from biglocal.archive.package import GENERATORS, LARGEST, Answer, Package, aside, ending, judged, rule
 
 # --- licences ---------------------------------------------------------------------------------------------------
 
@@ -175,20 +175,17 @@ def _hashes(p: Package) -> Answer:
     return judged(faults, f"{count:,} pins", "Make it anew: `nox -s lock`.")
 
 
-FROM_NOWHERE = re.compile(r"(?:^|\.)(?:random\.(?:random|randint|choice|shuffle|sample|uniform|gauss)|uuid4|urandom)$")
-LEGACY = ("seed", "rand", "randn", "randint", "random", "normal", "uniform", "choice", "shuffle", "permutation")
+SHARED = re.compile(r"(?:(?:np|numpy)\.)?random\.\w+|uuid(?:\.uuid)?4|os\.urandom")
 
 
 @rule("seeds-set", "Every random number comes from a seed")
 def _seeds(p: Package) -> Answer:
     """Each generator is given a seed, and none but those is used."""
-    faults = []
-    for name, line, call, given in calls(p):
-        last = call.rsplit(".", 1)[-1]
-        unseeded = last in ("default_rng", "RandomState", "SeedSequence", "PCG64") and not given
-        if unseeded or (call == "random.Random" and not given) or FROM_NOWHERE.search(call):
-            faults.append(f"{name}, line {line}: {call}() without a seed")
-        elif re.match(r"(np|numpy)\.random\.", call) and last in LEGACY:
-            faults.append(f"{name}, line {line}: {call}() draws from a state that all share")
-    found = generators(p)
-    return judged(faults, f"{len(found)} generators in {len({n for n, _ in found})} files; seed {p.study.seed}")
+    faults, begun = [], set()
+    for name, line, call, given in p.draws:
+        if call.rsplit(".", 1)[-1] in GENERATORS:
+            begun.add((name, line))
+            faults += [] if given else [f"{name}, line {line}: {call}() without a seed"]
+        elif SHARED.fullmatch(call):
+            faults.append(f"{name}, line {line}: {call}() draws from a state that all share, or from nowhere")
+    return judged(faults, f"{len(begun)} generators in {len({n for n, _ in begun})} files; seed {p.study.seed}")

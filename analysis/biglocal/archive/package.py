@@ -27,6 +27,14 @@ from biglocal.study import load as load_study
 
 Verdict = Literal["pass", "fail", "advised", "not applicable", "cannot check"]
 REPRODUCE = "Run `nox -s reproduce`."
+GENERATORS = ("default_rng", "RandomState", "SeedSequence", "PCG64", "Philox", "Random")
+DRAWS = (
+    "seed", "rand", "randn", "randint", "random", "normal", "uniform", "choice", "shuffle", "permutation", "sample",
+    "gauss", "uuid4", "urandom",
+)  # fmt: skip
+RANDOM = re.compile(
+    r"default_rng|SeedSequence|(?:np|numpy)\.random\.(?!Generator)|import random|from random|uuid4|urandom"
+)
 VALIDATED = "schemas and validators"
 SESSION = "`nox -s audit` has it"
 LARGEST = 100 * 1000**2  # bytes: what hosts of source code refuse
@@ -199,6 +207,24 @@ class Package:
         return verify.verify(self.out, expected, self.study, self.manuscript) if expected.is_file() else None
 
     @cached_property
+    def draws(self) -> tuple[tuple[str, int, str, bool], ...]:
+        """Calls in the programs that make random numbers: file, line, function, and whether it is given anything."""
+        found = []
+        for name, text in self.texts.items():
+            if not name.endswith(".py") or not name.startswith(("analysis/", "data-raw/")) or not RANDOM.search(text):
+                continue
+            try:
+                tree = ast.parse(text)
+            except SyntaxError:
+                continue  # DCAS-9
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+                    last = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+                    if last in GENERATORS or last in DRAWS:
+                        found.append((name, node.lineno, ast.unparse(node.func), bool(node.args or node.keywords)))
+        return tuple(found)
+
+    @cached_property
     def unpacked(self) -> Path:
         """The bundle as a folder; unpacked only once every member is known to be harmless."""
         assert self.bundle is not None
@@ -230,23 +256,3 @@ def _without_code(text: str) -> str:
 def ending(name: str) -> str:
     """`csv`."""
     return PurePosixPath(name).suffix.lstrip(".").lower()
-
-
-def generators(p: Package) -> list[tuple[str, int]]:
-    """Where random numbers begin: file of the package and line of each call of a generator."""
-    return [(n, line) for n, line, call, _ in calls(p) if call.endswith("default_rng")]
-
-
-def calls(p: Package) -> Iterable[tuple[str, int, str, bool]]:
-    """Calls in the programs: file, line, function, and whether it is given anything."""
-    for name, text in p.texts.items():
-        if name.endswith(".py") and name.startswith(("analysis/", "data-raw/")):
-            if not re.search(r"random|uuid|default_rng", text):
-                continue
-            try:
-                tree = ast.parse(text)
-            except SyntaxError:
-                continue  # DCAS-9
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Call):
-                    yield name, node.lineno, ast.unparse(node.func), bool(node.args or node.keywords)

@@ -13,13 +13,13 @@ from typing import Any
 from biglocal import exhibits, timings
 from biglocal.archive.package import (
     CHECKS,
+    GENERATORS,
     REPRODUCE,
     SESSION,
     Answer,
     Package,
     aside,
     ending,
-    generators,
     held,
     judged,
     rule,
@@ -50,7 +50,7 @@ def _section(id: str) -> Callable[[Package], Answer]:
         before = [s.heading for s in SECTIONS[: SECTIONS.index(rule)] if s.heading.casefold() in headings]
         late = [h for h in before if headings.index(h.casefold()) > headings.index(wanted)]
         faults = [f"'{rule.heading}' stands before '{h}', which the template has first" for h in late]
-        if len(body) < 20:
+        if not re.search(r"\w", body):
             faults.append(f"'{rule.heading}' says nothing")
         faults += [
             f"'{rule.heading}' is not filled in: {m[0]}" for m in re.finditer(r"\b(TODO|FIXME|XXXX+|TBD)\b", body)
@@ -62,7 +62,7 @@ def _section(id: str) -> Callable[[Package], Answer]:
 
 
 def _randomness(p: Package, body: str) -> list[str]:
-    calls = {name for name, _ in generators(p)}
+    calls = {name for name, _, call, _ in p.draws if call.rsplit(".", 1)[-1] in GENERATORS}
     return [f"'Controlled Randomness' does not name {n}, where random numbers begin" for n in calls if n not in body]
 
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from biglocal import diff, provenance, results, verify
-from biglocal.archive import dialects
+from biglocal.archive import editors
 from biglocal.archive.package import REPRODUCE, SESSION, Answer, Package, aside, held, judged, rule, unseen
 from biglocal.data.tables import datapackage
 from biglocal.study import HERE, ROOT
@@ -86,8 +86,8 @@ def _reproduces(p: Package) -> Answer:
 
 @rule("metadata-current", "Metadata are as their source makes them")
 def _metadata(p: Package) -> Answer:
-    """CITATION.cff and the other files that are written from pyproject.toml say what it says."""
-    texts = dialects.files(p.metadata)
+    """What `biglocal metadata` writes is what it would write now: CITATION.cff, codecheck.yml, lists of the README."""
+    texts = editors.files(p.metadata, p.study, p.root)
     faults = [f"{n}: {'stale' if n in p.texts else 'not there'}" for n, t in texts.items() if p.texts.get(n) != t]
     return judged(faults, ", ".join(texts), "Run `biglocal metadata`.")
 
