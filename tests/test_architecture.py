@@ -11,8 +11,8 @@ import pytest
 from biglocal.study import HERE
 
 ORDER = (
-    "model", "data.tables", "study", "timings", "data", "matching", "levels", "residents", "sample", "estimators", "inference",
-    "placebo", "simulation", "simulated_power", "recovery", "cost_benefit", "results", "disclosure", "estimate", "worth",
+    "model", "data.tables", "specifications", "study", "timings", "data", "matching", "levels", "residents", "sample", "estimators", "inference",
+    "placebo", "multiverse", "simulation", "simulated_power", "recovery", "cost_benefit", "results", "disclosure", "estimate", "worth",
     "release", "provenance",
     "exhibits", "new", "trace", "diff", "verify", "run", "archive", "__main__",
 )  # fmt: skip

@@ -33,6 +33,12 @@ UNITS = {  # of terms that are not in their outcome's
     "draws": "draws",
     "drawn_nearer": "share",
     "drawn_beyond": "share",
+    "specifications": "specifications",
+    "told_apart": "specifications",
+    "vibration_p": "powers of ten",
+    **dict.fromkeys(("stouffer", "null_stouffer", "max_z", "null_max_z"), "z"),
+    **dict.fromkeys(("share_same_sign", "share_significant", "share_flipped", "choice"), "share"),
+    **dict.fromkeys(("null_share_same_sign", "null_share_significant"), "share"),
 }
 OF_ALL = (
     "relative_magnitudes",
@@ -60,6 +66,7 @@ def steps(study: Study, analysis: Analysis) -> int:
     policy = study.policy
     many = {"placebo": policy.placebo_lists, "simulation": policy.simulations, "recovery": policy.recoveries}
     many["simulated_power"] = policy.power_simulations
+    many["multiverse"] = study.multiverse.draws if study.multiverse else 1
     return many.get(analysis.part, 1)
 
 

@@ -317,6 +317,55 @@ class CostBenefit:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """An option of a dimension of the multiverse, and why it could have been chosen.
+
+    `label` is '' where the study has one for the name. Covariates name `columns`; an exclusion leaves out LSOAs with
+    one of `values` in its one column; a window has its years.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    reason: str
+    label: str = ""
+    columns: tuple[str, ...] = ()
+    values: tuple[str | bool, ...] = ()
+    first_year: int = 0
+    last_year: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Combinations that are ruled out: those with any of the options named, in every dimension of `out`."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    out: dict[str, tuple[str, ...]]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Multiverse:
+    """What could have been chosen otherwise: by dimension, option -> choice (specifications.py).
+
+    `draws`: permutations of who was treated. `bands`: into how many bands of deprivation places are put, within which
+    and within regions they change hands.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = type_config
+    outcomes: tuple[str, ...]
+    draws: int
+    bands: int
+    treatment: dict[str, Choice]
+    comparison: dict[str, Choice]
+    covariates: dict[str, Choice]
+    estimator: dict[str, Choice]
+    window: dict[str, Choice]
+    weights: dict[str, Choice]
+    definition: dict[str, Choice]
+    exclusion: dict[str, Choice]
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Study:
     """The whole of study.toml, checked."""
 
@@ -337,6 +386,7 @@ class Study:
     cost_benefit: CostBenefit | None = None
     respondents: dict[str, Respondents] = field(default_factory=dict)
     exposures: dict[str, Exposure] = field(default_factory=dict)
+    multiverse: Multiverse | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,12 @@ def _used(study: Study, whole: dict[str, Any], tier: Tier, analysis: Analysis, d
         "data": {t: tier.digest(t) for t in tables(study, analysis)},
         "draws": draws if analysis.inference in RESAMPLING and analysis.part not in ON_REQUEST else None,
     }
-    files = [*ALWAYS, f"estimators/{file_of(study, analysis.estimator)}.py"]
+    files = [*ALWAYS, *([f"estimators/{file_of(study, analysis.estimator)}.py"] if analysis.estimator else [])]
+    if analysis.part == "multiverse" and study.multiverse:
+        named = asdict(study)
+        used["multiverse"] = {k: named[k] for k in ("multiverse", "comparisons", "treatments", "outcomes")}
+        used["main"] = study.main_treatment
+        files += [f"matching/{study.comparisons[c].method}.py" for c in study.multiverse.comparison]
     if analysis.part in ON_REQUEST:
         files.append(f"{analysis.part}.py")
     for kind, name in (

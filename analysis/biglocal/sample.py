@@ -56,6 +56,7 @@ class Draw:
     study: Study
     tier: Tier
     _matched: dict[str, tuple[pd.DataFrame, tuple[Step, ...]]] = field(default_factory=dict)
+    _places: pd.DataFrame | None = None  # of a list put in the place of the tier's own, see `relabelled`
 
     def sample(self, analysis: Analysis) -> Sample:
         """The sample of `analysis`.
@@ -82,6 +83,18 @@ class Draw:
         if name not in self._matched:
             self._matched[name] = self._match(self.study.comparisons[name])
         return self._matched[name]
+
+    def places(self) -> pd.DataFrame:
+        """Every LSOA, indexed by code and in its order: the columns of `areas`, `imd_msoa`, and outcomes before."""
+        if self._places is not None:
+            return self._places
+        frame = _with_surroundings(self.tier.table("areas").sort_values("lsoa11", ignore_index=True))
+        return self._with_baseline(frame.set_index("lsoa11", drop=False))
+
+    def relabelled(self, places: pd.DataFrame) -> Draw:
+        """The same places under another list: `places` are those of this draw with other `area_id` and `share`."""
+        tier = replace(self.tier, _kept={**self.tier._kept, "areas": places})
+        return replace(self, tier=tier, _matched={}, _places=places)
 
     def _covariates(self, comparison: Comparison) -> tuple[str, ...]:
         areas = self.tier.table("areas")
@@ -130,7 +143,7 @@ class Draw:
     def _eligible(self, comparison: Comparison, covariates: tuple[str, ...]) -> tuple[pd.DataFrame, tuple[Step, ...]]:
         """The LSOAs that may be matched, indexed by code, and how many were left after each rule."""
         policy = self.study.policy
-        frame = self.tier.table("areas").sort_values("lsoa11", ignore_index=True)
+        frame = self.places()
         treated = frame["area_id"].notna() & (frame["share"] >= policy.treated_share)
         frame = frame.assign(treated=treated.astype(int))
         if not treated.any():
@@ -138,7 +151,6 @@ class Draw:
                 f"{self.tier.name} tier, table areas, column share: no LSOA has a share of at least "
                 f"{policy.treated_share:g}. Check the list of treated LSOAs or policy.treated_share in study.toml."
             )
-        frame = self._with_baseline(_with_surroundings(frame).set_index("lsoa11", drop=False))
         steps: list[Step] = []
 
         def keep(what: str, wanted: pd.Series[bool] | NDArray[np.bool_]) -> None:
@@ -284,7 +296,7 @@ class Draw:
         source = self.tier.table(outcome.table)
         cells, flow = self.matched(analysis.comparison)
         cells = cells[cells["weight"] > 0]
-        start, caution = self._starts(treatment)
+        start, caution = self.starts(treatment)
         cells = cells.assign(first_treated=cells["area_id"].map(start).astype(float))
         code = cells["lsoa11"].reset_index(drop=True)
         # one look at each LSOA, not at each of a million rows
@@ -405,7 +417,8 @@ class Draw:
         area = cells["area_id"].astype(object).where(cells["treated"] == 1)
         return np.asarray(area.map(spent).astype(float).fillna(0) / area.map(people).astype(float) / 100)
 
-    def _starts(self, treatment: Treatment) -> tuple[dict[str, float], str]:
+    def starts(self, treatment: Treatment) -> tuple[dict[str, float], str]:
+        """First treated year by area, and what is to be said of those without; raises `Inapplicable` for no dates."""
         programme = self.tier.table("programme")
         if treatment.rule == "common_start":
             return {a: float(treatment.year or 0) for a in programme["area_id"]}, ""

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from biglocal import specifications
 from biglocal.data.tables import COVARIATES, EXPOSURES, FIRST_YEAR, LAST_YEAR, TABLES, WAVES
 from biglocal.model import (
     Analysis,
@@ -58,6 +59,7 @@ ON_REQUEST = (
     "simulation",
     "simulated_power",
     "recovery",
+    "multiverse",
 )  # parts that take minutes, each with a module of its name; run by `--only`
 INFERENCE_OF = {  # of parts that would not do another, or would do it without draws
     "placebo": ("none", "cluster", "twoway", "cr2"), "recovery": ("none",),
@@ -135,6 +137,9 @@ def expand(study: Study) -> tuple[Analysis, ...]:
                     key, block.part, outcome, subgroup, comparison, estimator, inference, treatment,
                     respondents, exposure,
                 )  # fmt: skip
+    for outcome in study.multiverse.outcomes if study.multiverse else ():
+        key = f"multiverse/{outcome}"
+        out[key] = Analysis(key, "multiverse", outcome, "all", "", "", "none", "")
     if (money := study.cost_benefit) is not None:
         for name in ("inputs", *(f"scenario/{s}" for s in money.scenarios), *MONEY_VIEWS):
             key = f"{MONEY}/{name}"
@@ -379,6 +384,7 @@ def _check(study: Study, file: str, manuscript: Path) -> None:
             raise _no_function("estimators", name, "estimate")
     if study.cost_benefit is not None:
         _check_money(study, study.cost_benefit, file, named)
+    specifications.check(study, file, named, numeric, TABLES["areas"].columns)
     for r in study.respondents.values():
         for wave in r.waves:
             named(f"respondents.{r.name}.waves", str(wave), map(str, WAVES), "wave")

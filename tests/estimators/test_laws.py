@@ -21,13 +21,14 @@ CHANGES = ("callaway_santanna", "drdid")  # of changes, given the covariates of 
 MODEL_FREE = ("matched_change",)  # refuses covariates
 DESCRIBE = ("means", "truth")  # they take the same samples
 OWN = (
+    "ancova",
     "calendar_effects",
     "logit_did",
     "poisson",
     "rosenbaum",
     "twins",
     "unmeasured",
-)  # periods are years, the scale is a log, or several engines: laws in files of their own
+)  # periods are years, levels are compared, the scale is a log, or several engines: laws in files of their own
 BALANCED = (
     "goodman_bacon",
     "synthetic_did",

@@ -1,0 +1,338 @@
+"""The multiverse: each specification is what the ordinary path says, and the curve's tests hold what they claim."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from biglocal import multiverse, specifications
+from biglocal import study as studies
+from biglocal.data.load import Request, Tier, load
+from biglocal.estimators import estimator
+from biglocal.model import Analysis, Inapplicable, Multiverse, Outcome, Rule, Study, StudyError
+from biglocal.sample import Draw
+from biglocal.specifications import DIMENSIONS, Specification, expand
+
+YEARS = range(2011, 2020)
+
+
+def own() -> tuple[Study, Multiverse]:
+    study = studies.load()
+    assert study.multiverse is not None
+    return study, study.multiverse
+
+
+def small(outcomes: int = 2, seed: int = 1, comparisons: tuple[str, ...] = ("pool",)) -> Draw:
+    """Forty neighbourhoods of six LSOAs, ten of them treated, two regions; outcomes without any effect."""
+    study, m = own()
+    rng = np.random.default_rng(seed)
+    n, msoas = 240, 40
+    msoa = np.arange(n) // 6
+    areas = pd.DataFrame(
+        {
+            "lsoa11": [f"E01{i:06d}" for i in range(n)],
+            "msoa11": [f"E02{i:06d}" for i in msoa],
+            "region": np.where(msoa % 2, "London", "North West"),
+            "rural": rng.random(n) < 0.2,
+            "population": rng.integers(1000, 2000, n),
+            "imd": rng.normal(size=msoas)[msoa] + rng.normal(size=n),
+            "other_programme": pd.Series([None] * n, dtype=object),
+            "earlier_funding": np.nan,
+            "area_id": [f"A{i:02d}" if i < 10 else None for i in msoa],
+            "share": np.where(msoa < 10, 1.0, np.nan),
+        }
+    )
+    areas["income"] = rng.normal(size=n)
+    names = [f"A{i:02d}" for i in range(10)]
+    dates = pd.to_datetime([f"{2013 + i % 3}-03-01" for i in range(10)])
+    programme = pd.DataFrame(
+        {"area_id": names, "wave": 1, "plan_endorsed": dates, "first_spend": dates, "announced": dates}
+    )
+    panel = pd.DataFrame(list(itertools.product(areas["lsoa11"], YEARS)), columns=["lsoa11", "year"])
+    shared = np.repeat(rng.normal(size=(msoas, len(YEARS), outcomes))[msoa], 1, axis=0).reshape(-1, outcomes)
+    values = shared + rng.normal(size=(len(panel), outcomes)) + np.repeat(rng.normal(size=(n, outcomes)), 9, axis=0)
+    panel = pd.concat([panel, pd.DataFrame(values, columns=[f"y{i}" for i in range(outcomes)])], axis=1)
+    panel.loc[rng.random(len(panel)) < 0.002, "y0"] = np.nan
+    named = {
+        f"y{i}": Outcome(f"y{i}", f"y{i}", "area_panel", f"y{i}", "units", "lower", "made", 2011, 2019, baseline=False)
+        for i in range(outcomes)
+    }
+    plain = {
+        c: replace(
+            study.comparisons[c], covariates=("imd", "income", "population"), optional=(), pool_quantile=0.0,
+            exact=("region",) if c != "pool" else (), options={}, caliper=None, ratio=2,
+        )
+        for c in comparisons
+    }  # fmt: skip
+    chosen = replace(
+        m, outcomes=tuple(named), bands=1, rules=(), comparison={c: m.comparison.get(c, m.comparison["pool"]) for c in plain},
+        treatment={t: m.treatment[t] for t in ("common_start", "plan_endorsed")},
+    )  # fmt: skip
+    study = replace(
+        study, outcomes=named, comparisons=plain, multiverse=chosen,
+        policy=replace(study.policy, excluded_around="none"),
+    )  # fmt: skip
+    kept = {"areas": areas, "programme": programme, "area_panel": panel}
+    tier = Tier(
+        Request("synthetic"), "", dict.fromkeys(kept, "x"), {}, lambda *_: areas, lambda _: [], lambda _: {}, kept
+    )
+    return Draw(study, tier)
+
+
+def world(draw: Draw) -> multiverse.World:
+    assert draw.study.multiverse is not None
+    return multiverse.build(draw, draw.study.multiverse.outcomes)
+
+
+def numbered(seed: int) -> object:
+    return lambda name: np.random.default_rng([seed, sum(map(ord, name)), len(name)])
+
+
+# --- which there are -------------------------------------------------------------------------------------------
+
+
+def test_every_combination_is_a_specification_or_has_the_reason_why_not() -> None:
+    study, m = own()
+    kept, lost = expand(study)
+    assert len(kept) >= 1000
+    assert len({s.name for s in kept}) == len(kept)
+    assert len(kept) + sum(lost.values()) == np.prod([len(getattr(m, d)) for d in DIMENSIONS])
+    for d in DIMENSIONS:  # an option is in some specification, or every one with it was ruled out by name
+        gone = {o for r in m.rules if set(r.out) == {d} for o in r.out[d]}
+        assert {getattr(s, d) for s in kept} == set(getattr(m, d)) - gone
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"outcomes": ("high_anxiety",)}, "outcomes: no outcome of the area panel"),
+        ({"draws": 20}, "draws: 20 is out of range"),
+        ({"bands": 0}, "bands: 0 is out of range"),
+        ({"weights": {}}, "weights: it has no option"),
+        ({"rules": (Rule({"estimator": ("ols",)}, "why"),)}, "no option 'ols'"),
+        ({"rules": (Rule({}, "why"),)}, "rules out everything"),
+        ({"rules": (Rule({"window": ("all", "to_2018")}, "why"),)}, "no specification is left"),
+    ],
+)
+def test_a_multiverse_that_cannot_be_is_refused_by_name(change: dict[str, object], message: str) -> None:
+    study, m = own()
+    changed = replace(study, multiverse=replace(m, **change))  # type: ignore[arg-type]
+
+    def named(at: str, seen: str, known: object, what: str) -> None:
+        if seen not in list(known):  # type: ignore[call-overload]
+            raise StudyError(f"{at}: no {what} '{seen}'")
+
+    with pytest.raises(StudyError, match=message):
+        specifications.check(changed, "study.toml", named, ["imd", "imd_msoa"], ["region", "rural"])
+
+
+# --- each is what the ordinary path says -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def synthetic() -> tuple[Draw, multiverse.World, np.ndarray]:
+    study, _ = own()
+    draw = Draw(study, load("synthetic", seed=study.seed))
+    made = world(draw)
+    return draw, made, multiverse.once(made, made.draw)
+
+
+def strata(specs: tuple[Specification, ...]) -> list[int]:
+    """One specification, at another place each time, of every pair of estimator and comparison, weights, covariates."""
+    seen: dict[tuple[str, ...], list[int]] = {}
+    for i, s in enumerate(specs):
+        seen.setdefault((s.estimator, s.comparison, s.weights, s.covariates), []).append(i)
+    return [members[(7 * j) % len(members)] for j, members in enumerate(seen.values())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outcome", [0, 1])
+def test_specifications_agree_with_the_ordinary_path(
+    synthetic: tuple[Draw, multiverse.World, np.ndarray], outcome: int
+) -> None:
+    draw, made, seen = synthetic
+    for i in strata(made.specs):
+        s = made.specs[i]
+        fit = estimator(s.estimator)(multiverse.sample(draw, made.outcomes[outcome], s))
+        assert seen[outcome, i, :2] == pytest.approx(multiverse.average(fit), abs=1e-8), s.name
+        assert tuple(seen[outcome, i, 2:]) == (fit.n_units, fit.n_treated, fit.n_clusters), s.name
+
+
+def test_every_specification_of_a_small_world_agrees_under_its_own_and_another_list() -> None:
+    draw = small(outcomes=1, comparisons=("pool", "nearest"))
+    m = draw.study.multiverse
+    assert m is not None
+    fewer = replace(m, definition={"winsorised": m.definition["winsorised"]}, window={"to_2018": m.window["to_2018"]})
+    draw = replace(draw, study=replace(draw.study, multiverse=fewer))
+    made = world(draw)
+    area = made.places.drawn(np.random.default_rng(3))
+    lists = {"own": made.draw, "other": multiverse.relisted(made, area)}
+    panel = draw.tier.table("area_panel")
+    for name, listed in lists.items():
+        seen = multiverse.once(made, listed)
+        full = replace(listed, tier=replace(listed.tier, _kept={**listed.tier._kept, "area_panel": panel}))
+        full = replace(full, tier=replace(full.tier, digests=draw.tier.digests))
+        for i, s in enumerate(made.specs):
+            fit = estimator(s.estimator)(multiverse.sample(full, "y0", s))
+            assert seen[0, i, :2] == pytest.approx(multiverse.average(fit), abs=1e-8), (name, s.name)
+
+
+# --- laws ------------------------------------------------------------------------------------------------------
+
+
+def test_the_order_of_rows_and_of_options_changes_nothing() -> None:
+    draw = small(comparisons=("pool", "nearest"))
+    one, other = world(draw), small(comparisons=("pool", "nearest"))
+    kept = {k: t.sample(frac=1, random_state=5) for k, t in other.tier._kept.items()}
+    m = other.study.multiverse
+    assert m is not None
+    turned = replace(m, **{d: dict(reversed(getattr(m, d).items())) for d in DIMENSIONS})
+    two = world(replace(other, tier=replace(other.tier, _kept=kept), study=replace(other.study, multiverse=turned)))
+    where = [two.specs.index(s) for s in one.specs]
+    rng = numbered(1)
+    a = multiverse.permuted(one, range(3), rng)  # type: ignore[arg-type]
+    b = multiverse.permuted(two, range(3), rng)  # type: ignore[arg-type]
+    np.testing.assert_allclose(a, b[:, :, where], rtol=1e-9, atol=1e-12)
+
+
+def test_batches_change_nothing() -> None:
+    made, rng = world(small()), numbered(2)
+    whole = multiverse.permuted(made, range(4), rng)  # type: ignore[arg-type]
+    parts = [multiverse.permuted(made, range(i, i + 1), rng) for i in range(4)]  # type: ignore[arg-type]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+
+
+def test_a_planted_effect_moves_every_specification_by_itself() -> None:
+    draw = small(outcomes=1)
+    plain = world(draw)
+    before = multiverse.once(plain, plain.draw)[0, :, 0]
+    areas, programme = draw.tier.table("areas"), draw.tier.table("programme")
+    panel = draw.tier.table("area_panel")
+    year = {
+        "common_start": dict.fromkeys(programme["area_id"], 2015),
+        "plan_endorsed": dict(zip(programme["area_id"], programme["plan_endorsed"].dt.year, strict=True)),
+    }
+    for treatment, start in year.items():
+        first = panel["lsoa11"].map(areas.set_index("lsoa11")["area_id"]).map(start).astype(float)
+        planted = panel.assign(y0=panel["y0"] + 0.7 * (panel["year"] >= first))
+        tier = replace(draw.tier, _kept={**draw.tier._kept, "area_panel": planted})
+        made = world(replace(draw, tier=tier))
+        after = multiverse.once(made, made.draw)[0, :, 0]
+        for i, s in enumerate(plain.specs):
+            if s.treatment == treatment and s.definition == "as_measured":
+                assert after[i] - before[i] == pytest.approx(0.7, abs=1e-9), s.name
+
+
+def test_a_list_takes_as_many_places_of_each_stratum_each_as_often() -> None:
+    made = world(small())
+    p = made.places
+    rng = np.random.default_rng(4)
+    lists = np.stack([p.drawn(rng) for _ in range(2000)])
+    for listed in lists[:50]:
+        assert sorted(listed[listed >= 0]) == list(range(10))
+        for k in np.unique(p.stratum):
+            here = p.stratum == k
+            assert (listed[here] >= 0).sum() == (p.label[here] >= 0).sum()
+            assert set(listed[here & (listed >= 0)]) == set(p.label[here & (p.label >= 0)])
+    often = (lists >= 0).mean(axis=0)
+    # 2 strata of 20 places, 5 areas each: five standard errors of a quarter over 2,000 lists
+    assert np.abs(often - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 2000)
+
+
+def test_neighbourhoods_of_an_area_are_no_place_of_their_own() -> None:
+    made = world(small())
+    p = made.places
+    frame = made.draw.places()
+    for place in range(10, len(p.label)):
+        mine = frame[p.of == place]
+        assert mine["msoa11"].nunique() == 1
+        assert mine["area_id"].isna().all()
+
+
+# --- the tests of the curve ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_without_an_effect_the_joint_p_values_are_uniform() -> None:
+    """120 outcomes without effect, each through the curve's tests on the same 99 lists."""
+    draw = small(outcomes=120, seed=7)
+    m = draw.study.multiverse
+    assert m is not None
+    first = {d: dict([next(iter(getattr(m, d).items()))]) for d in ("exclusion", "definition", "covariates")}
+    made = world(replace(draw, study=replace(draw.study, multiverse=replace(m, **first))))
+    seen = multiverse.once(made, made.draw)
+    null = multiverse.permuted(made, range(99), numbered(8))  # type: ignore[arg-type]
+    p: dict[str, list[float]] = {}
+    for o in range(len(made.outcomes)):
+        for t in multiverse.summary(made, o, seen[o], null[:, o]).terms:
+            if t.name in ("median", "stouffer", "max_z", "share_same_sign", "share_significant"):
+                p.setdefault(t.name, []).append(t.p_value)
+    for name, values in p.items():
+        small_ones = np.mean(np.array(values) <= 0.1)
+        assert small_ones <= 0.1 + 3.3 * np.sqrt(0.09 / 120), name
+        if name in ("median", "stouffer", "max_z"):  # the shares have ties, and are then on the safe side
+            assert abs(np.mean(values) - 0.505) < 3.5 * np.sqrt(1 / 12 / 120), name
+            assert small_ones >= 0.1 - 3.3 * np.sqrt(0.09 / 120), name
+
+
+def test_the_summary_counts_what_it_says() -> None:
+    made = world(small(outcomes=1))
+    seen = multiverse.once(made, made.draw)
+    null = multiverse.permuted(made, range(99), numbered(9))  # type: ignore[arg-type]
+    terms = multiverse.summary(made, 0, seen[0], null[:, 0]).terms
+    of = {t.name: t for t in terms}
+    specs = [t for t in terms if t.name == "specification"]
+    assert [t.level for t in specs] == [s.name for s in made.specs]
+    assert of["median"].estimate == pytest.approx(np.median([t.estimate for t in specs]))
+    medians = np.median(null[:, 0, :, 0], axis=1)
+    assert of["median"].p_value == pytest.approx((1 + (np.abs(medians) >= abs(of["median"].estimate)).sum()) / 100)
+    positive = np.mean([t.estimate > 0 for t in specs])
+    assert of["share_same_sign"].estimate == pytest.approx(max(positive, 1 - positive))
+    assert sum(t.estimate for t in terms if t.name == "choice") == pytest.approx(1)
+    with pytest.raises(Inapplicable, match="98 of 98 draws"):
+        multiverse.summary(made, 0, seen[0], null[:98, 0])
+
+
+def test_step_down_against_the_definition() -> None:
+    size = np.abs(np.random.default_rng(5).normal(size=(200, 6)))
+    size[0] = [4.0, 0.1, 2.5, 2.4, 1.0, 3.1]
+    found = multiverse.step_down(size)
+    order = np.argsort(-size[0])
+    last = 0.0
+    for k, j in enumerate(order):
+        rest = order[k:]
+        last = max(last, float(np.mean(size[:, rest].max(axis=1) >= size[0, j])))
+        assert found[j] == pytest.approx(last)
+
+
+def test_shares_are_those_of_anova_where_choices_are_crossed_and_do_not_depend_on_order() -> None:
+    rng = np.random.default_rng(6)
+    levels = {d: [f"{d}{i}" for i in range(2)] for d in DIMENSIONS}
+    specs = [Specification(*c) for c in itertools.product(*levels.values())]
+    y = sum(
+        np.array([rng.normal(size=2)[levels[d].index(getattr(s, d))] for s in specs]) * (d in ("window", "weights"))
+        for d in DIMENSIONS
+    )
+    y = np.array([1.5 * (s.window == "window1") + 0.5 * (s.weights == "weights1") for s in specs]) + 0.1 * np.asarray(y)
+    found = multiverse.shares(specs, y)
+    for d in DIMENSIONS:
+        means = {o: y[[getattr(s, d) == o for s in specs]].mean() for o in levels[d]}
+        between = np.var([means[getattr(s, d)] for s in specs])
+        assert found[d] == pytest.approx(between / np.var(y), abs=1e-10)
+    mixed = rng.permutation(len(specs))[:150]  # no longer crossed
+    one = multiverse.shares([specs[i] for i in mixed], y[mixed])
+    back = mixed[::-1]
+    two = multiverse.shares([specs[i] for i in back], y[back])
+    assert one == pytest.approx(two, abs=1e-10)
+    assert sum(one.values()) == pytest.approx(1)
+
+
+def test_the_sample_of_a_specification_is_the_ordinary_one_where_it_chooses_as_the_study_does() -> None:
+    draw = small(outcomes=2)
+    plain = draw.sample(Analysis("", "effects", "y1", "all", "pool", "twfe", "none", "common_start"))
+    spec = Specification("common_start", "pool", "none", "twfe", "all", "lsoas", "as_measured", "none")
+    pd.testing.assert_frame_equal(multiverse.sample(draw, "y1", spec).frame, plain.frame)
