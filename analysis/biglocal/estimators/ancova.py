@@ -45,7 +45,7 @@ def estimate(sample: Sample) -> Fit:
         means = np.asarray(np.bincount(unit, w * rows * values, n)[both] / total[both])
         if np.ptp(means) <= 1e-12 * np.abs(means).max():
             raise Inapplicable(f"the level of {column} is the same for all units: collinear with the constant.")
-        return means - means.mean()  # which leaves the effect, and digits where the level is high
+        return np.asarray(means - means.mean())  # which leaves the effect, and digits where the level is high
 
     last = np.zeros(n, dtype=np.int64)
     last[unit] = np.arange(len(unit))
