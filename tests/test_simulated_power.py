@@ -202,7 +202,10 @@ def test_products_are_the_estimators_called(draw: Draw, plan: list[Analysis]) ->
         one, other = (simulated_power.replications(w, range(1), SIZES, (10,))[0] for w in (world, slow))
         for m, (fast, called) in enumerate(zip(one, other, strict=True)):
             assert fast[0].counts == called[0].counts
-            np.testing.assert_allclose(fast[0].tests, called[0].tests, rtol=1e-6, err_msg=world.methods[m].analysis.id)
+            a, b, name = fast[0].tests, called[0].tests, world.methods[m].analysis.id
+            np.testing.assert_allclose(a[:, [0, 4]], b[:, [0, 4]], rtol=1e-6, err_msg=name)
+            known = SIZES.index(1.0)  # intervals of the others are not asked for
+            np.testing.assert_allclose(a[known], b[known], rtol=1e-6, err_msg=name)
 
 
 def test_where_there_is_no_process_the_row_says_so(draw: Draw, plan: list[Analysis]) -> None:

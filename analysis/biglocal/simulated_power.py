@@ -170,9 +170,11 @@ def _found(world: World, method: Method, on: Part, y: Floats | None, sizes: Sequ
         if y is None:
             pass
         elif method.product is not None:
-            made = product(on.sample, method.file, method.analysis.inference)
+            whole = len(frame) == len(world.designs[method.design].sample.frame)
+            made = method.product if whole else product(on.sample, method.file, method.analysis.inference)
             df = getattr(made, "df", math.nan)
-            tests = made.tests(y[:count], partial(world.rng, name), DRAWS, world.conf_level)
+            known = [j for j, size in enumerate(sizes) if size == 1]  # whose coverage is counted
+            tests = made.tests(y[:count], partial(world.rng, name), DRAWS, world.conf_level, known)
         elif world.outcome == "samhi" and method.file in QUADRATIC and method.analysis.inference == "cluster":
             less, one, nil = (_plain(method, on.sample, v) for v in (y[-2], y[-1], y[-1] - on.effect))
             df = nil[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -176,3 +177,42 @@ def test_laws_and_the_study_path() -> None:
     for other in (f.sample(frac=1, random_state=3), f.assign(weight=7 * f["weight"]), f.assign(unit=1000 - f["unit"])):
         assert numbers(other) == pytest.approx(base, rel=1e-9)
     assert numbers(f.assign(y=-5 * f["y"])) == pytest.approx((-5 * base[0], 5 * base[1], base[2]), rel=1e-9)
+
+
+@pytest.mark.parametrize("inverse_variance", [False, True], ids=["equal variance", "inverse variance"])
+@pytest.mark.parametrize("kind", ["CR2", "CR3"])
+@pytest.mark.parametrize("rows", ["whole", "gaps", "twice", "dummies"])
+def test_rows_that_are_alike_stand_for_each_other(
+    rows: str, kind: Any, inverse_variance: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row for all of its kind gives what every row by itself gives, to 1e-11, whatever makes rows alike."""
+    frame = panel(units=90, clusters=18, years=6, start=3).frame
+    if rows == "gaps":  # and shuffled
+        frame = frame.sample(frac=0.8, random_state=2)
+    if rows == "whole":
+        frame = frame.sample(frac=1, random_state=2)
+    if rows == "twice":  # an absorbed level that holds a row twice: nothing is merged
+        frame = pd.concat([frame, frame[frame["unit"] % 2 == 0]])
+    weight = np.where(frame["treated"] == 1, 1.0, 0.25)
+    fixed = (frame["time"],) if rows == "dummies" else (frame["unit"], frame["time"])
+    module = import_module("biglocal.inference.satterthwaite")
+    merged: list[int] = []
+    alike = module._alike
+
+    def counted(*arguments: Any) -> Any:
+        found = alike(*arguments)
+        merged.append(len(found[0]))
+        return found
+
+    def each(u: np.ndarray, _: np.ndarray, absorbed: Any, __: np.ndarray) -> Any:
+        return np.arange(len(u)), np.arange(len(u)), np.ones(len(u), dtype=np.int64), absorbed
+
+    def made(way: Any) -> Corrected:
+        monkeypatch.setattr(module, "_alike", way)
+        more: dict[str, Any] = {"kind": kind, "fixed": fixed, "weight": weight, "inverse_variance": inverse_variance}
+        return corrected(frame["y"], frame["d"], frame["cluster"], **more)
+
+    one, other = made(counted), made(each)
+    assert (merged[0] < len(frame) / 2) == (rows in ("whole", "dummies"))
+    for name in ("estimate", "std_error", "df", "adjusted", "moments"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-8, atol=1e-11, err_msg=name)

@@ -875,7 +875,8 @@ MARKS = ("v", "s", "D", "^", "o")
 def power_by_size(canvas: Canvas) -> Figure:
     """Power by the size of the effect, a line a number of areas, a panel a way of inference; at nought the size."""
     study, ways = canvas.study, _ways(canvas)
-    figure, axes = _panels(len(ways), 3, 1.75, 0.22, sharey=True)
+    figure, axes = _panels(len(ways), 2, 1.8, 0.3, sharey=True)
+    figure.subplots_adjust(hspace=0.62, wspace=0.1)
     numbers = sorted({r.period for r in canvas.rows if r.period is not None})
     for ax, way in zip(axes, ways, strict=True):
         mine = [r for r in canvas.rows if _way(r) == way]
@@ -895,15 +896,15 @@ def power_by_size(canvas: Canvas) -> Figure:
                 _say_share(canvas, ax, at, r, way, f"{number(count, 0)} areas, effect {number(at, 3)}")
         for y in (100 * (1 - study.policy.conf_level), 100 * study.policy.power):
             ax.axhline(y, color=GREY, linewidth=0.7, linestyle=":")
-        ax.set_title(
-            f"{label(study, 'outcome', way[0])}:\n{label(study, 'inference', way[2]).lower()}", linespacing=1.1
-        )
+        ax.set_title(f"{label(study, 'outcome', way[0])}, {label(study, 'inference', way[2]).lower()}")
         ax.set_xlabel(f"size of the effect, {study.outcomes[way[0]].unit}")
         ax.set_ylim(0, 103)
         ax.set_xlim(left=0)
-    for ax in axes[::3]:
+    for ax in axes[::2]:
         ax.set_ylabel("rejected, %")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=5, borderaxespad=0.2)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="upper center", ncols=5, borderaxespad=0.2, columnspacing=1.2
+    )
     return figure
 
 
@@ -933,7 +934,7 @@ def size_by_areas(canvas: Canvas) -> Figure:
                 _say_share(canvas, ax, at, r, _way(r), f"{number(r.period or 0, 0)} areas")
         ax.axhline(100 * (1 - study.policy.conf_level), color=DARK, linewidth=0.9, linestyle="--")
         ax.set_title(outcome.label)
-        ax.set_xticks(range(len(numbers)), [number(n, 0) for n in numbers])
+        ax.set_xticks(range(len(numbers)), [*(number(n, 0) for n in numbers[:-1]), "all"])
         ax.set_xlabel("treated areas")
         ax.set_ylim(bottom=0)
     axes[0].set_ylabel("rejected without effect, %")
@@ -958,9 +959,8 @@ def _ways(canvas: Canvas) -> list[tuple[str, str, str]]:
 
 def _say_share(canvas: Canvas, ax: Axes, x: float, row: Row, way: tuple[str, str, str], about: str) -> None:
     low, value, high = (100 * _value(v) for v in (row.conf_low, row.estimate, row.conf_high))
-    ends = f"{number(value, 1)}% rejected ({percent(canvas.study.policy.conf_level)} interval {interval(low, high, 1)})"
-    name = _method(canvas.study, way[1], way[2]).replace("\n", " ")
-    canvas.say(ax, x, value, f"{label(canvas.study, 'outcome', way[0])}, {name}, {about}: {ends}")
+    ends = f"{number(value, 1)}% rejected ({interval(low, high, 1)})"
+    canvas.say(ax, x, value, f"{label(canvas.study, 'inference', way[2])}, {about}: {ends}")
 
 
 def _method(study: Study, estimator: str, inference: str) -> str:

@@ -3,7 +3,8 @@
 The estimate, each cluster's term in its sandwich, and the sums that bootstrap and randomisation work on are linear in
 the outcome: what the rows say of each is made once, and R outcomes then cost a product of (R, n) with a thin or
 sparse matrix. Every kind answers `tests`: estimate, standard error, both ends of the interval and p-value of each
-outcome, (R, 5). `satterthwaite`, `wild`, `randomisation` and the estimators are the referees in the tests.
+outcome, (R, 5); intervals by inversion are long, so `ends` may name the outcomes that want one. `satterthwaite`,
+`wild`, `randomisation` and the estimators are the referees in the tests.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from biglocal.inference.wild import Scores, check_clusters, scores, wild_test
 from biglocal.model import Inapplicable, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_array
@@ -55,6 +56,7 @@ class Many:
         rng: Callable[[], np.random.Generator],  # noqa: ARG002  the signature of every kind
         draws: int,  # noqa: ARG002
         level: float,
+        ends: Collection[int] | None = None,  # noqa: ARG002
     ) -> NDArray[np.float64]:
         """Estimate, error, interval and p-value of outcomes `y` (R, n) by t: (R, 5). Nothing is drawn."""
         return by_t(*self.estimates(y), self.df, level)
@@ -154,13 +156,19 @@ class ManyWild:
     sums: Sums
 
     def tests(
-        self, y: NDArray[np.float64], rng: Callable[[], np.random.Generator], draws: int, level: float
+        self,
+        y: NDArray[np.float64],
+        rng: Callable[[], np.random.Generator],
+        draws: int,
+        level: float,
+        ends: Collection[int] | None = None,
     ) -> NDArray[np.float64]:
         """As `Many.tests`, all outcomes under the weights that `rng()` draws; the error is NaN, as in a fit."""
         found = self.sums.of(y).reshape(len(y), len(self.scores.home), -1)
         out = np.full((len(y), 5), np.nan)
         for r, one in enumerate(found):
-            test = wild_test(replace(self.scores, sa=one[:, 0], ha=one[:, 1:]), rng(), draws=draws, conf_level=level)
+            mine, wanted = replace(self.scores, sa=one[:, 0], ha=one[:, 1:]), ends is None or r in ends
+            test = wild_test(mine, rng(), draws=draws, conf_level=level, ends=wanted)
             out[r] = test.estimate, np.nan, test.conf_low, test.conf_high, test.p_value
         return out
 
@@ -182,7 +190,12 @@ class ManyRandomised:
     sums: Sums
 
     def tests(
-        self, y: NDArray[np.float64], rng: Callable[[], np.random.Generator], draws: int, level: float
+        self,
+        y: NDArray[np.float64],
+        rng: Callable[[], np.random.Generator],
+        draws: int,
+        level: float,
+        ends: Collection[int] | None = None,
     ) -> NDArray[np.float64]:
         """As `Many.tests`, all outcomes under the assignments that `rng()` draws; the error is NaN, as in a fit."""
         cells, split = self.design.cells, len(self.design.cells.sums)
@@ -193,7 +206,10 @@ class ManyRandomised:
         for r, one in enumerate(found):
             own = np.column_stack([one[:split], cells.sums[:, 1:]])
             mine = replace(cells, sums=own, outcome=one[split:].reshape(cells.outcome.shape))
-            test = judged(mine, self.design.deal, assignments, count, enumerated, statistic="t", conf_level=level)
+            test = judged(
+                mine, self.design.deal, assignments, count, enumerated, statistic="t", conf_level=level,
+                ends=ends is None or r in ends,
+            )  # fmt: skip
             out[r] = test.estimate, np.nan, test.conf_low, test.conf_high, test.p_value
         return out
 

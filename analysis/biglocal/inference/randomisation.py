@@ -206,8 +206,12 @@ def judged(
     statistic: Statistic,
     hypothesis: float = 0.0,
     conf_level: float = 0.95,
+    ends: bool = True,
 ) -> RandomisationTest:
-    """The test of one outcome under assignments already dealt, which others may share."""
+    """The test of one outcome under assignments already dealt, which others may share.
+
+    `ends`: whether the interval is wanted, else NaN.
+    """
     real = _terms(cells, deal.real, deal.label, statistic)
     chunks = [_terms(cells, who, deal.label, statistic) for who in assignments]
     b0, b1, q0, q1, q2 = (np.concatenate(v) for v in zip(*chunks, strict=True))
@@ -230,7 +234,7 @@ def judged(
     beta = float(real[0][0])
     step = float(np.nanstd(b0)) or abs(beta) or 1.0
     p = p_value(hypothesis)
-    low, high = interval(p_value, beta, step, conf_level)
+    low, high = interval(p_value, beta, step, conf_level) if ends else (math.nan, math.nan)
     error, mc_low, mc_high = (0.0, p, p) if enumerated else _monte_carlo(p, count)
     return RandomisationTest(
         beta, float(value(real, hypothesis)[0]), p, error, mc_low, mc_high, low, high, count, enumerated, deal.count,

@@ -110,7 +110,7 @@ def corrected_fit(
     # all directions, orthonormal in the weights: the hat matrix is u u'w plus that of the absorbed effect
     u = np.column_stack([fit.x @ np.linalg.cholesky(fit.bread), fit.basis])
     target = 1 / w if inverse_variance else np.ones(n)
-    first, of, count = _alike(u, w, fit.absorbed, cluster)
+    first, of, count, level = _alike(u, w, fit.absorbed, cluster)
     order = np.argsort(cluster[first], kind="stable")
     bounds = np.searchsorted(cluster[first][order], np.arange(groups + 1))
     middle = u.T @ ((w * w * target)[:, None] * u)
@@ -129,7 +129,7 @@ def corrected_fit(
         elif plain:
             a = _low_rank(ug * math.sqrt(wg[0]), wr, -0.5 if kind == "CR2" else -1.0)
         else:
-            hat_t = np.zeros((len(rows), len(rows))) if fit.absorbed is None else _absorbed_hat(fit.absorbed[rows], wg)
+            hat_t = np.zeros((len(rows), len(rows))) if level is None else _absorbed_hat(level[these], wg)
             if kind == "CR2":
                 a = _adjust(ug, hat_t, wg, target[rows], None if inverse_variance else middle) @ wr
             else:
@@ -137,7 +137,7 @@ def corrected_fit(
                 a = np.linalg.pinv(np.eye(len(rows)) - hat, rcond=FLAT).T @ wr
         one[these] = a / times
         # p_i = (1 - H)' a_i in R^n, split into its part in the cluster and its part along u
-        b = a if fit.absorbed is None else _without_absorbed(a, fit.absorbed[rows], wg)
+        b = a if level is None else _without_absorbed(a, level[these], wg)
         own[:, :, g] = b.T @ (target[rows][:, None] * b)
         across[:, g] = a.T @ ug
         back[:, g] = b.T @ ((target[rows] * wg)[:, None] * ug)
@@ -269,8 +269,9 @@ def satterthwaite(
 
 def _alike(
     u: NDArray[np.float64], w: NDArray[np.float64], absorbed: NDArray[np.int64] | None, cluster: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that one cluster cannot tell apart: the first of each kind (k,), the kind of each row (n,), how many.
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None]:
+    """Rows that one cluster cannot tell apart: the first of each kind (k,), the kind of each row (n,), how many, and
+    the kind of their absorbed level (k,).
 
     They have the same values, to nine digits, and their absorbed levels hold the same rows. A cluster's hat matrix is
     the same whichever way they change places, so all that is made of it is the same for each: one row, times the
@@ -288,11 +289,12 @@ def _alike(
         order = np.lexsort((key, absorbed))
         level, sorted_ = absorbed[order], key[order]
         if ((level[1:] == level[:-1]) & (sorted_[1:] == sorted_[:-1])).any():
-            return np.arange(n), np.arange(n), np.ones(n, dtype=np.int64)
+            return np.arange(n), np.arange(n), np.ones(n, dtype=np.int64), absorbed
         starts = np.flatnonzero(np.r_[True, level[1:] != level[:-1]])
-        key = _mixed(key + np.add.reduceat(sorted_, starts)[absorbed])
+        kind = np.add.reduceat(sorted_, starts)[absorbed]
+        key = _mixed(key + kind)
     _, first, of, count = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
-    return first, of.ravel(), count
+    return first, of.ravel(), count, None if absorbed is None else coded(kind[first])
 
 
 def _mixed(key: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -276,8 +276,9 @@ def wild_test(
     hypothesis: float = 0.0,
     draws: int = 9_999,
     conf_level: float = 0.95,
+    ends: bool = True,
 ) -> WildTest:
-    """The test from scores already made; see `wild_cluster`."""
+    """The test from scores already made; see `wild_cluster`. `ends`: whether the interval is wanted, else NaN."""
     beta, se = sample_t(s)
     if not se > 0:
         raise Inapplicable("the clustered variance of the estimate is not positive.")
@@ -295,7 +296,7 @@ def wild_test(
     def p_value(r: float) -> float:
         return share(done.t(r if null_imposed else beta), (beta - r) / se)
 
-    low, high = interval(p_value, beta, se, conf_level) if null_imposed else (math.nan, math.nan)
+    low, high = interval(p_value, beta, se, conf_level) if null_imposed and ends else (math.nan, math.nan)
     return WildTest(
         beta, se, (beta - hypothesis) / se, p_value(hypothesis), low, high, count, enumerated, s.clusters
     )  # fmt: skip
