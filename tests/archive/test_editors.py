@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import re
 import tokenize
 from pathlib import Path
@@ -98,6 +99,15 @@ def test_the_list_says_what_open_data_allow_and_what_runs_on_request(
         persons = {"survey", "residents"} & set(cells["tables of data"].split(", "))
         assert not (persons and cells["open data"] == "yes"), name
         assert cells["time, memory"] == "not measured"
+
+
+def test_every_row_that_an_exhibit_prints_is_of_an_analysis_that_is_listed(report: Report, reproduced: Path) -> None:
+    plan = {a.id: a for a in expand(STUDY)}
+    numbers = json.loads((reproduced / "secure" / "numbers.json").read_text(encoding="utf-8"))
+    for name in STUDY.exhibits:
+        printed = {n["row"].split("#")[0] for key, n in numbers.items() if key.startswith(f"{name}.") and "row" in n}
+        listed = {a.id for a in editors.feeding(report, name, plan.values())}
+        assert printed <= listed, name
 
 
 def test_an_outcome_taken_from_persons_moves_an_exhibit_out_of_what_is_open(report: Report) -> None:

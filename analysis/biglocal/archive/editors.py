@@ -202,7 +202,10 @@ def feeding(report: Report, name: str, plan: Iterable[Analysis]) -> tuple[Analys
         cells = [{**top.select, **c.where} for c in top.columns if c.where or c.value in VALUES]
         wants = [w for w in (*cells, top.figure_select) if w] or [top.select]
     elif top.source == "published":
-        wants = [e["row"] for e in report.published()["estimate"] if "row" in e]
+        of = [e for e in report.published()["estimate"] if "row" in e]
+        about = [{k: e["row"][k] for k in ("outcome", "subgroup") if k in e["row"]} for e in of]
+        wants = [*(e["row"] for e in of), *(e["known"] for e in of if "known" in e)]
+        wants += [{**what, "part": ["truth", "members_truth"]} for what in about]  # beside each, where it is known
     return tuple(a for a in plan if any(_fits(a, want) for want in wants))
 
 
