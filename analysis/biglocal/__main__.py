@@ -70,6 +70,9 @@ def reproduce(
         list[str] | None, typer.Option(help="An exhibit or analysis id (patterns allowed); repeatable.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    scheduler: Annotated[
+        str, typer.Option(help="Dask cluster to work on instead: tcp://HOST:8786, or local:N for N processes here.")
+    ] = "",
     draws: Draws = "quick",
     study: StudyFile = None,
 ) -> None:
@@ -80,8 +83,8 @@ def reproduce(
     _draws(draws)
     try:
         done = run.reproduce(
-            tier, data=data, treated=treated, outputs=outputs or run.OUTPUTS, only=only or (), jobs=jobs, draws=draws,
-            study_path=study or PATH, progress=_progress, say=_say,
+            tier, data=data, treated=treated, outputs=outputs or run.OUTPUTS, only=only or (), jobs=jobs,
+            scheduler=scheduler, draws=draws, study_path=study or PATH, progress=_progress, say=_say,
         )  # fmt: skip
     except KeyboardInterrupt:
         _say("stopped; run the same line again and it goes on where it stopped")

@@ -6,15 +6,18 @@ import importlib
 import itertools
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biglocal.data.tables import PERSONS
 from biglocal.model import Analysis, Fit, Inapplicable, Sample, Study, StudyError, Term
-from biglocal.results import Row
+from biglocal.results import Row, digest
+from biglocal.runs import Item, Pool, pool
 from biglocal.study import ON_REQUEST, expand, family, file_of, options, seeded_by
 
 if TYPE_CHECKING:
@@ -71,41 +74,101 @@ def steps(study: Study, analysis: Analysis) -> int:
 
 
 def estimate(
-    draw: Draw, analyses: Sequence[Analysis], draws: int, jobs: int, advance: Callable[[int], None]
+    draw: Draw,
+    analyses: Sequence[Analysis],
+    draws: int,
+    jobs: int,
+    advance: Callable[[int], None],
+    *,
+    scheduler: str = "",
+    held: Path | None = None,
+    digests: Mapping[str, str] | None = None,
 ) -> Iterator[Result]:
-    """Each analysis with its complete fit, or with the reason why there is none; parts on request last.
+    """Each analysis with its complete fit, or with the reason why there is none, as they come; parts on request last.
 
-    Analyses that differ in their inference alone share one sample and one fit. `jobs`: worker processes.
-    `advance` is called as `steps` are done.
+    Analyses of one sample share it, and those that differ in their inference alone share one fit. `jobs`,
+    `scheduler`: see `runs.pool`. `advance` is called as `steps` are done. With `held`, a folder for what may be
+    confidential, and `digests` of the analyses, what a part on request has done is kept there until `forget`.
     """
     apart = (*ON_REQUEST, "families")
-    items = itertools.chain(
-        _fits(draw, [a for a in analyses if a.part not in apart], draws),
-        _families(draw, [a for a in analyses if a.part == "families"], draws),
-    )
-    for found in _runs(items, jobs):
-        for result in found:
-            advance(1)
-            yield result
-    for part in ON_REQUEST:
-        wanted = [a for a in analyses if a.part == part]
-        if wanted:  # imported by name: a change to one part computes no row of another again
-            run = importlib.import_module(f"biglocal.{part}").run
-            yield from run(draw, wanted, partial(_runs, jobs=jobs), partial(generator, draw.study.seed), advance)
+    with pool(jobs, scheduler, held) as calls:
+        ordinary = [a for a in analyses if a.part not in apart]
+        families = [a for a in analyses if a.part == "families"]
+        if calls.engine and (ordinary or families):
+            _match(draw, [*ordinary, *families], calls)
+        for found in calls.each(itertools.chain(_fits(draw, ordinary, draws), _families(draw, families, draws))):
+            for result in found:
+                advance(1)
+                yield result
+        for part in ON_REQUEST:
+            wanted = [a for a in analyses if a.part == part]
+            if wanted:  # imported by name: a change to one part computes no row of another again
+                run = importlib.import_module(f"biglocal.{part}").run
+                runs = _runs(calls, wanted, digests or {})
+                yield from run(draw, wanted, runs, partial(generator, draw.study.seed), advance)
 
 
-def _fits(draw: Draw, analyses: Sequence[Analysis], draws: int) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
-    study = draw.study
+def _runs(calls: Pool, wanted: Sequence[Analysis], digests: Mapping[str, str]) -> Callable[..., Iterator[Any]]:
+    """What a part on request calls its functions by, in order: `runs(items, of=analyses)`.
+
+    Results are kept by the digests of the analyses that they are `of`, so that a run that goes on finds its own
+    again; by default of all the part's, which is enough for a part that says nothing before it has done all.
+    """
+    count: Counter[str] = Counter()
+
+    def runs(items: Iterable[Item], of: Sequence[Analysis] = wanted) -> Iterator[Any]:
+        if not digests:
+            return calls.ordered(items)
+        key = digest(*(digests[a.id] for a in of))[:16]
+        count[key] += 1
+        return calls.ordered(items, f"{wanted[0].part}/{key}-{count[key]}")
+
+    return runs
+
+
+def _match(draw: Draw, analyses: Sequence[Analysis], calls: Pool) -> None:
+    """Each comparison matched once, by workers, before the draw is sent to all of them."""
+    names = [n for n in dict.fromkeys(a.comparison for a in analyses if a.comparison) if n not in draw._matched]
+    for name, found in zip(names, calls.ordered((_matched, (draw, n)) for n in names), strict=True):
+        if found is not None:
+            draw._matched[name] = found
+
+
+def _matched(draw: Draw, name: str) -> Any:
+    try:
+        return draw.matched(name)
+    except Inapplicable:  # said where it is asked for
+        return None
+
+
+def _fits(draw: Draw, analyses: Sequence[Analysis], draws: int) -> Iterator[Item]:
+    """A task for the analyses of each sample."""
+    groups: dict[Analysis, list[Analysis]] = {}
+    for a in analyses:
+        groups.setdefault(drawn_as(draw.study, a), []).append(a)
+    for g in groups.values():
+        yield alike, (draw, g, draws)
+
+
+def drawn_as(study: Study, analysis: Analysis) -> Analysis:
+    """The analysis without what its sample does not depend on: alike where the sample is the same."""
+    if analysis.outcome not in study.outcomes or analysis.respondents:
+        return replace(analysis, id="", estimator="", inference="")
+    entry = study.estimators.get(analysis.estimator)
+    adds = entry is not None and (entry.covariates or {"dose", "offset"} & entry.options.keys())
+    return replace(analysis, id="", part="", inference="", estimator=analysis.estimator if adds else "")
+
+
+def alike(draw: Draw, analyses: Sequence[Analysis], draws: int) -> list[Result]:
+    """Analyses that are drawn alike: one sample, then one fit for those that differ in inference alone."""
     groups: dict[Analysis, list[Analysis]] = {}
     for a in analyses:
         groups.setdefault(replace(a, id="", inference=""), []).append(a)
-    for g in groups.values():
-        yield work, (g, _sample(draw, g[0]), study, draws)
+    sample = _sample(draw, analyses[0])
+    return [result for g in groups.values() for result in work(g, sample, draw.study, draws)]
 
 
-def _families(
-    draw: Draw, analyses: Sequence[Analysis], draws: int
-) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
+def _families(draw: Draw, analyses: Sequence[Analysis], draws: int) -> Iterator[Item]:
     """Families of outcomes whole, even where not every member is asked for: their adjustment needs them all."""
     study = draw.study
     groups: dict[Analysis, list[Analysis]] = {}
@@ -117,19 +180,7 @@ def _families(
         first = wanted[0]
         at = first.id.split("/")
         members = [plan["/".join((at[0], o, *at[2:]))] for o in family(study, first)]
-        samples = [(a, _sample(draw, a)) for a in members]
-        yield together, (wanted, samples, study, draws)
-
-
-def _runs(items: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]], jobs: int) -> Iterator[Any]:
-    """Call each function with its arguments, here or in worker processes; results in order."""
-    if jobs <= 1:
-        yield from (function(*arguments) for function, arguments in items)
-        return
-    from joblib import Parallel, delayed
-
-    parallel = Parallel(n_jobs=jobs, backend="loky", return_as="generator", pre_dispatch=2 * jobs)
-    yield from parallel(delayed(_limited)(function, *arguments) for function, arguments in items)
+        yield together, (draw, wanted, members, draws)
 
 
 def _sample(draw: Draw, analysis: Analysis) -> Sample | str:
@@ -265,9 +316,7 @@ def _counter(sample: Sample, distinct: bool) -> Callable[[Term], Term]:
     return count
 
 
-def together(
-    wanted: list[Analysis], samples: list[tuple[Analysis, Sample | str]], study: Study, draws: int
-) -> list[Result]:
+def together(draw: Draw, wanted: list[Analysis], members: list[Analysis], draws: int) -> list[Result]:
     """A family of outcomes estimated and their p-values adjusted for each other; those of `wanted` are given back.
 
     An outcome without a sample or fit leaves the family, and the others' caution says so.
@@ -275,7 +324,9 @@ def together(
     from biglocal.estimators import estimator
     from biglocal.inference.multiplicity import together as adjusted
 
+    study = draw.study
     function = estimator(file_of(study, wanted[0].estimator))
+    samples = [(a, _sample(draw, a)) for a in members]
     fits: dict[str, Fit | str] = {}
     for a, sample in samples:
         try:
@@ -298,13 +349,6 @@ def together(
                 fit = replace(fit, terms=tuple(map(_counter(sample, distinct=False), fit.terms)))
             fits[a.id] = replace(fit, caution=" ".join(filter(None, [fit.caution, said])))
     return [(a, fits[a.id]) for a in wanted]
-
-
-def _limited(function: Callable[..., Any], *arguments: Any) -> Any:
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):  # a worker is a fresh process, with limits of its own
-        return function(*arguments)
 
 
 def generator(seed: int, name: str) -> np.random.Generator:

@@ -41,13 +41,14 @@ class One:
 def run(
     draw: Draw,
     analyses: Sequence[Analysis],
-    runs: Callable[[Any], Iterator[Any]],
+    runs: Callable[..., Iterator[Any]],
     rng: Callable[[str], np.random.Generator],
     advance: Callable[[int], None],
 ) -> Iterator[tuple[Analysis, Fit | str]]:
     """Each analysis with what its placebo lists say, or the reason why there is nothing to say.
 
-    `runs` calls functions with their arguments, in order; `rng` gives random numbers by name.
+    `runs` calls functions with their arguments, in order, told what analyses they are `of`; `rng` gives random
+    numbers by name.
     """
     policy = draw.study.policy
     for analysis in analyses:
@@ -59,7 +60,7 @@ def run(
         )
         lists: list[One] = []
         try:
-            for one in runs(items):
+            for one in runs(items, of=[analysis]):
                 advance(1)
                 lists.append(one)
         except Inapplicable as e:

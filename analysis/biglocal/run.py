@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biglocal import provenance, release, results
+from biglocal import provenance, release, results, runs
 from biglocal.data import load as data_load
 from biglocal.data.load import Tier
 from biglocal.model import Analysis, BiglocalError, DataError, Run, Study, StudyError
@@ -46,6 +46,7 @@ def reproduce(
     outputs: Path = OUTPUTS,
     only: Sequence[str] = (),
     jobs: int = 1,
+    scheduler: str = "",
     draws: str = "quick",
     study_path: Path = PATH,
     manuscript: Path = MANUSCRIPT,
@@ -55,14 +56,15 @@ def reproduce(
     """From data to report.
 
     `only`: analysis ids (shell patterns allowed) or exhibit names; the rest is left as it is.
-    `jobs`: worker processes. Raises `BiglocalError` for whatever the user can mend; on a tier whose rows are
-    confidential also for whatever else goes wrong, without its text.
+    `jobs`: worker processes, or `scheduler`: a Dask cluster's (runs.py); the results are the same. Raises
+    `BiglocalError` for whatever the user can mend; on a tier whose rows are confidential also for whatever else goes
+    wrong, without its text.
     """
     study = load_study(study_path, manuscript)
     tier = data_load.load(tier_name, seed=study.seed, data=data, treated=treated, min_months=study.policy.min_months)
     out = outputs / tier.name
     with _quiet(out) if tier.quiet else nullcontext():
-        return _reproduce(study, tier, out, only, jobs, draws, study_path, manuscript, progress, say)
+        return _reproduce(study, tier, out, only, (jobs, scheduler), draws, study_path, manuscript, progress, say)
 
 
 @contextmanager
@@ -88,7 +90,7 @@ def _reproduce(
     tier: Tier,
     out: Path,
     only: Sequence[str],
-    jobs: int,
+    workers: tuple[int, str],
     draws: str,
     study_path: Path,
     manuscript: Path,
@@ -104,7 +106,7 @@ def _reproduce(
     kept = _kept(out, digests, say)
     todo = [a for a in wanted if a.id not in kept]
     if todo:
-        kept |= _estimate(study, tier, todo, kept, digests, out, count, jobs, progress, say)
+        kept |= _estimate(study, tier, todo, kept, digests, out, count, workers, progress, say)
     from biglocal import estimate, exhibits
 
     fresh = [row for a in plan for row in kept.get(a.id, ())]
@@ -130,6 +132,7 @@ def _reproduce(
         results.write_text(out / "provenance.json", said)
 
     _keep(out, held)
+    runs.forget(out / TASKS, {a.part for a in todo})
     if same:
         record(key, [out / name for name in before["outputs"]])  # the code beside what made them may have changed
         (out / JOURNAL).unlink(missing_ok=True)
@@ -182,6 +185,7 @@ def _outdated(table: Sequence[Row], plan: Sequence[Analysis], kept: set[str]) ->
 
 CACHE = f"{release.HELD}/results.csv"
 JOURNAL = f"{release.HELD}/results.journal.csv"
+TASKS = f"{release.HELD}/tasks"  # of parts on request that are not complete
 MARK = f"{release.HELD}/released.sha256"  # what the outputs were released from; written last
 
 
@@ -286,7 +290,7 @@ def _estimate(
     digests: dict[str, str],
     out: Path,
     draws: int,
-    jobs: int,
+    workers: tuple[int, str],
     progress: Callable[[int], Any] | None,
     say: Say,
 ) -> dict[str, tuple[Row, ...]]:
@@ -309,7 +313,10 @@ def _estimate(
         say(f"estimating {len(todo)} analyses")
         with _journal(out) as write, _bar(progress, sum(estimate.steps(study, a) for a in todo)) as advance:
             estimated = [a for a in todo if a.part != MONEY]
-            for analysis, fit in estimate.estimate(draw, estimated, draws, jobs, advance):
+            jobs, scheduler = workers
+            for analysis, fit in estimate.estimate(
+                draw, estimated, draws, jobs, advance, scheduler=scheduler, held=out / TASKS, digests=digests
+            ):
                 rows = tuple(estimate.rows(study, tier.name, analysis, fit, digests[analysis.id]))
                 found[analysis.id] = rows
                 write(rows)

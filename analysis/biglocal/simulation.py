@@ -89,13 +89,14 @@ class World:
 def run(
     draw: Draw,
     analyses: Sequence[Analysis],
-    runs: Callable[[Any], Iterator[Any]],
+    runs: Callable[..., Iterator[Any]],
     rng: Callable[[str], np.random.Generator],
     advance: Callable[[int], None],
 ) -> Iterator[tuple[Analysis, Fit | str]]:
     """Each analysis with what its replications say, or the reason why there is nothing to say.
 
-    Analyses of one outcome and comparison share its draws. `runs` calls functions with their arguments, in order.
+    Analyses of one outcome and comparison share its draws. `runs` calls functions with their arguments, in order, told
+    what analyses they are `of`.
     """
     import numpy as np
 
@@ -118,7 +119,9 @@ def run(
         world = replace(world, methods=tuple(kept))
         batches = [range(i, min(i + BATCH, count)) for i in range(0, count, BATCH)] if kept else []
         found = []
-        for batch, part in zip(batches, runs((replications, (world, b)) for b in batches), strict=True):
+        items = ((replications, (world, b)) for b in batches)
+        of = [method.analysis for method in kept]
+        for batch, part in zip(batches, runs(items, of=of), strict=True):
             advance(len(batch) * len(kept))
             found.append(part)
         for i, (method, caution) in enumerate(kept.items()):

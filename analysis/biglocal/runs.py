@@ -1,0 +1,492 @@
+"""One way to call many functions with arguments: here, in worker processes, or on a Dask cluster.
+
+    with pool(jobs=4, folder=held) as calls:
+        for found in calls.each(items): ...              # as they come
+        for found in calls.ordered(items, "name"): ...   # in the items' order, and kept until all are there
+
+Whichever way, the same is found: a function has all that it depends on in its arguments, and results go by number, not
+by when they come. An argument that is the same object in one item and the next is sent to a worker once. A worker
+that dies is replaced and what it was doing is done again; a task that keeps killing workers is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import pickle
+import shutil
+import signal
+import struct
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from biglocal.model import Analysis, BiglocalError
+from biglocal.results import digest
+from biglocal.study import HERE
+
+Item = tuple[Callable[..., Any], tuple[Any, ...]]
+TRIES = 3  # of a task whose worker dies
+SMALL = 1 << 15  # bytes: what is no more than this goes with its task
+CLUSTER_WIDTH = 1000  # tasks that a cluster is given at a time: they are small, and its workers are not counted
+SENT = ".sent-"  # folders of what worker processes are sent and put aside
+PATIENCE = "10s"  # until a scheduler that does not answer is not there
+LIBRARIES = ("numpy", "pandas", "pyfixest", "scipy", "statsmodels")
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What a function raised, given back in its turn."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Calls functions with arguments: `engine` runs them elsewhere, None here; `folder` keeps results of `ordered`."""
+
+    engine: _Engine | None = None
+    folder: Path | None = None
+
+    def each(self, items: Iterable[Item]) -> Iterator[Any]:
+        """Results as they come. Raises what the first function to fail raised."""
+        with closing(self._calls(enumerate(items))) as calls:
+            for _, found in calls:
+                yield _value(found)
+
+    def ordered(self, items: Iterable[Item], name: str = "") -> Iterator[Any]:
+        """Results in the order of items; raises what a function raised in its turn.
+
+        With a `name`, which has to say all that results depend on, each result is written to a file of that name in
+        `folder` as it comes, and is not computed again in a run after this one was killed.
+        """
+        with _kept(self.folder / name if self.folder and name else None) as (there, keep):
+            waiting = dict(there)
+            fresh = ((n, item) for n, item in enumerate(items) if n not in there)
+            turn = 0
+            with closing(self._calls(fresh)) as calls:
+                while True:
+                    while turn in waiting:
+                        yield _value(waiting.pop(turn))
+                        turn += 1
+                    number, found = next(calls, (-1, None))
+                    if number < 0:
+                        return
+                    waiting[number] = found
+                    if not isinstance(found, Failed):
+                        keep(number, found)
+
+    def _calls(self, numbered: Iterator[tuple[int, Item]]) -> Generator[tuple[int, Any]]:
+        """Number and result (or `Failed`) of each, as they come."""
+        if self.engine is None:
+            for number, (function, arguments) in numbered:
+                yield number, _tried(function, arguments)
+            return
+        engine, todo = self.engine, _sent_once(numbered, self.engine.send)
+        flying: dict[Any, tuple[int, Item]] = {}
+        again: deque[tuple[int, Item]] = deque()
+        deaths: Counter[int] = Counter()
+        try:
+            while True:
+                # the second death may have been a neighbour's fault: the third try is alone
+                alone = any(deaths[n] > 1 for n, _ in (*again, *flying.values()))
+                while len(flying) < (1 if alone else engine.width):
+                    one = again.popleft() if again else next(todo, None)
+                    if one is None:
+                        break
+                    flying[engine.submit(*one[1])] = one
+                if not flying:
+                    return
+                lost = []
+                for future in engine.wait(flying):
+                    one = flying.pop(future)
+                    try:
+                        found = future.result()
+                    except engine.lost:
+                        lost.append(one)
+                        continue
+                    yield one[0], found
+                if lost:
+                    for future in list(flying):  # a pool of processes is lost as a whole
+                        one = flying.pop(future)
+                        try:
+                            found = future.result()
+                        except engine.lost:
+                            lost.append(one)
+                            continue
+                        yield one[0], found
+                    for number, item in sorted(lost, key=lambda one: one[0]):
+                        deaths[number] += 1
+                        if deaths[number] >= engine.tries:
+                            raise BiglocalError(
+                                f"{_named(number, item)}: its worker process died {TRIES} times, as one does that is "
+                                f"short of memory. Run with fewer --jobs, or give workers more memory; what is done "
+                                f"is kept."
+                            )
+                        again.append((number, item))
+                    engine.revive()
+        finally:
+            engine.drop(flying)
+
+
+class _Engine(Protocol):
+    """What runs functions elsewhere. `width`: tasks given to it at a time. `tries`: deaths that end it for a task."""
+
+    width: int
+    tries: int
+    lost: tuple[type[Exception], ...]
+
+    def send(self, value: Any) -> Any: ...
+    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any: ...
+    def wait(self, futures: Collection[Any]) -> Collection[Any]: ...
+    def revive(self) -> None: ...
+    def drop(self, futures: Collection[Any]) -> None: ...
+
+
+@contextmanager
+def pool(jobs: int = 1, scheduler: str = "", folder: Path | None = None) -> Iterator[Pool]:
+    """`jobs` worker processes of this machine (1: none, here), or the workers of a Dask `scheduler`.
+
+    `scheduler`: an address (tcp://… or tls://…), or local:N for a cluster of N processes on this machine. `folder`
+    takes what may hold confidential rows: what is sent to processes of this machine, and results of `ordered`.
+
+    Raises `BiglocalError` where the scheduler cannot be reached, Dask is not installed, or a worker has another
+    version of this package or its libraries.
+    """
+    if scheduler:
+        with _cluster(scheduler, folder) as engine:
+            yield Pool(engine, folder)
+    elif jobs > 1:
+        with _processes(jobs, folder) as engine:
+            yield Pool(engine, folder)
+    else:
+        yield Pool(None, folder)
+
+
+def forget(folder: Path, names: Iterable[str]) -> None:
+    """Remove what `ordered` kept under these names, or under names below them, and the folder with the last."""
+    for name in names:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+# --- results that are kept -------------------------------------------------------------------------------------
+
+HEAD = struct.Struct("<QQ32s")  # number, length and sha256 of a pickled result
+
+
+@contextmanager
+def _kept(path: Path | None) -> Iterator[tuple[dict[int, Any], Callable[[int, Any], None]]]:
+    """The results in a file, by number, and what appends one; a last one that was torn is dropped. None keeps none.
+
+    They are pickled, and read from a folder that the user's own run wrote: as trusted as the code beside it.
+    """
+    if path is None:
+        yield {}, lambda *_: None
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data, found, end = (path.read_bytes() if path.exists() else b""), {}, 0
+    while end + HEAD.size <= len(data):
+        number, size, sum_ = HEAD.unpack_from(data, end)
+        body = data[end + HEAD.size : end + HEAD.size + size]
+        if hashlib.sha256(body).digest() != sum_:
+            break
+        found[number] = pickle.loads(body)
+        end += HEAD.size + size
+    with path.open("ab") as file:
+        file.truncate(end)
+
+        def keep(number: int, value: Any) -> None:
+            body = pickle.dumps(value)
+            file.write(HEAD.pack(number, len(body), hashlib.sha256(body).digest()) + body)
+            file.flush()
+
+        yield found, keep
+
+
+# --- calling ---------------------------------------------------------------------------------------------------
+
+
+def _tried(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    try:
+        return function(*arguments)
+    except Exception as e:
+        return Failed(e)
+
+
+def _value(found: Any) -> Any:
+    if isinstance(found, Failed):
+        raise found.error
+    return found
+
+
+def _named(number: int, item: Item) -> str:
+    """The analyses that a task is for, found in its arguments; else what it calls."""
+    for argument in item[1]:
+        several = argument if isinstance(argument, list | tuple) else [argument]
+        if ids := [a.id for a in several if isinstance(a, Analysis)]:
+            return f"analysis {ids[0]}" + (f" and {len(ids) - 1} with it" if len(ids) > 1 else "") + f", task {number}"
+    return f"task {number} of {item[0].__module__}.{item[0].__name__}"
+
+
+def _sent_once(numbered: Iterator[tuple[int, Item]], send: Callable[[Any], Any]) -> Iterator[tuple[int, Item]]:
+    """Items, with what is at hand at the worker in place of an argument that the item before or after has too."""
+    known: dict[int, tuple[Any, Any]] = {}  # id -> the object, so that the id stays its own, and what stands for it
+    before: set[int] = set()
+    here = next(numbered, None)
+    while here is not None:
+        after = next(numbered, None)
+        number, (function, arguments) = here
+        own = {id(a) for a in arguments}
+        known = {i: k for i, k in known.items() if i in own}
+        often = own & (before | ({id(a) for a in after[1][1]} if after else set()))
+        for a in arguments:
+            if id(a) in often and id(a) not in known:
+                known[id(a)] = (a, send(a))
+        yield number, (function, tuple(known[id(a)][1] if id(a) in known else a for a in arguments))
+        before, here = own, after
+
+
+@cache
+def stamp() -> str:
+    """Digest of the package's code and of the libraries that numbers come from: a worker must have the same."""
+    found = [f"{name} {version(name)}" for name in LIBRARIES]
+    return digest(*found, *(p.read_bytes() for p in sorted(HERE.rglob("*.py"))))
+
+
+@cache
+def _prepared(wanted: str) -> None:
+    """Once in a worker: the same code as where the run was started, and linear algebra on one thread."""
+    import scipy.linalg  # noqa: F401  # loads the libraries that are to be limited
+    from threadpoolctl import threadpool_limits
+
+    if stamp() != wanted:
+        raise BiglocalError(
+            f"worker {os.uname().nodename if hasattr(os, 'uname') else ''}: another version of biglocal or of its "
+            f"libraries than where the run was started. Install the same lock and the same clone there."
+        )
+    threadpool_limits(1)
+
+
+def _in_worker(wanted: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        _prepared(wanted)
+        given = [a.load() if isinstance(a, _Sent) else a for a in arguments]
+    except BiglocalError as e:
+        return Failed(e)
+    found = _tried(function, given)
+    if isinstance(found, Failed) and not isinstance(found.error, BiglocalError):
+        found.error.add_note("".join(traceback.format_exception(found.error)))  # it is lost on the way otherwise
+    return found
+
+
+# --- worker processes of this machine --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A value in a file: how long its parts are, the first the pickle, the others its arrays."""
+
+    path: str
+    sizes: tuple[int, ...]
+
+    def load(self) -> Any:
+        """The value; in one process the same object every time. Its arrays are mapped: all processes share them."""
+        if self.path not in _LOADED:
+            import mmap
+
+            with Path(self.path).open("rb") as file:
+                whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+            parts, at = [], 0
+            for size in self.sizes:
+                parts.append(whole[at : at + size])
+                at += size + -size % 64
+            while len(_LOADED) >= 4:
+                del _LOADED[next(iter(_LOADED))]
+            _LOADED[self.path] = pickle.loads(parts[0], buffers=parts[1:])
+        return _LOADED[self.path]
+
+
+_LOADED: dict[str, Any] = {}  # of a worker process
+
+
+class _Processes:
+    """Worker processes by loky, started as fresh ones and given a value by a file that they map into memory."""
+
+    tries = TRIES
+
+    def __init__(self, jobs: int, folder: Path) -> None:
+        from concurrent.futures.process import BrokenProcessPool
+
+        self.jobs, self.folder, self.width = jobs, folder, 2 * jobs
+        self.lost: tuple[type[Exception], ...] = (BrokenProcessPool,)
+        self.count = 0
+        self.start()
+
+    def start(self) -> None:
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self.executor = ProcessPoolExecutor(self.jobs, env=one, initializer=_begin, initargs=(os.getpid(),))
+
+    def send(self, value: Any) -> Any:
+        buffers: list[pickle.PickleBuffer] = []
+        parts: list[bytes | memoryview] = [pickle.dumps(value, 5, buffer_callback=buffers.append)]
+        parts += [b.raw() for b in buffers]
+        sizes = tuple(len(p) for p in parts)
+        if sum(sizes) <= SMALL:
+            return value
+        self.count += 1
+        path = self.folder / f"{self.count}"
+        with path.open("wb") as file:
+            for part in parts:
+                file.write(part)
+                file.write(bytes(-len(part) % 64))
+        return _Sent(str(path), sizes)
+
+    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        return self.executor.submit(_in_worker, stamp(), function, *arguments)
+
+    def wait(self, futures: Collection[Any]) -> Collection[Any]:
+        from concurrent.futures import FIRST_COMPLETED, wait
+
+        return wait(futures, return_when=FIRST_COMPLETED).done
+
+    def revive(self) -> None:
+        self.executor.shutdown(wait=True, kill_workers=True)
+        self.start()
+
+    def drop(self, futures: Collection[Any]) -> None:
+        for future in futures:
+            future.cancel()
+
+
+def _begin(parent: int) -> None:
+    """In a fresh worker: an interrupt is for the run to deal with, and a worker does not outlive it."""
+    from joblib.externals.loky import process_executor
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process_executor._USE_PSUTIL = False  # it takes the data that a worker keeps for a leak, and ends the worker
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _processes(jobs: int, folder: Path | None) -> Iterator[_Processes]:
+    with _scratch(folder) as sent:
+        engine = _Processes(jobs, sent)
+        try:
+            yield engine
+        finally:
+            engine.executor.shutdown(wait=True, kill_workers=True)
+
+
+@contextmanager
+def _scratch(folder: Path | None) -> Iterator[Path]:
+    """A folder in `folder` for the time being; what a killed run left there goes."""
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f"{SENT}*"):
+            shutil.rmtree(left, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=SENT, dir=folder))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+# --- a Dask cluster --------------------------------------------------------------------------------------------
+
+
+class _Cluster:
+    """The workers of a Dask scheduler, which does again itself what a dead worker was doing or holding."""
+
+    width, tries = CLUSTER_WIDTH, 1
+
+    def __init__(self, client: Any) -> None:
+        distributed: Any = importlib.import_module("distributed")
+        self.client = client
+        self.lost: tuple[type[Exception], ...] = (distributed.scheduler.KilledWorker,)
+        self.done = distributed.as_completed(loop=client.loop)
+
+    def send(self, value: Any) -> Any:
+        data = pickle.dumps(value, 5)
+        # a task and not scattered: what its workers lose by dying is made again
+        return self.client.submit(pickle.loads, data, pure=False) if len(data) > SMALL else value
+
+    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        future = self.client.submit(_in_worker, stamp(), function, *arguments, pure=False)
+        self.done.add(future)
+        return future
+
+    def wait(self, futures: Collection[Any]) -> Collection[Any]:
+        found = [f for f in self.done.next_batch(block=True) if f in futures]  # not one that was dropped
+        if any(f.status in ("cancelled", "lost") for f in found):
+            raise BiglocalError(
+                "the scheduler is gone, or has dropped the run's tasks. What is done is kept: run again."
+            )
+        return found
+
+    def revive(self) -> None:
+        """Dask does."""
+
+    def drop(self, futures: Collection[Any]) -> None:
+        if futures:
+            self.client.cancel(list(futures), force=True)
+
+
+@contextmanager
+def _cluster(address: str, folder: Path | None) -> Iterator[_Cluster]:
+    try:
+        distributed: Any = importlib.import_module("distributed")
+        dask: Any = importlib.import_module("dask")
+    except ImportError:
+        raise BiglocalError(
+            "--scheduler: Dask is not installed here. Use `nox -s cluster -- --scheduler ADDRESS`, or install "
+            "locks/cluster.txt."
+        ) from None
+    kind, _, count = address.partition(":")
+    if kind == "local" and not (count.isdigit() and int(count)):
+        raise BiglocalError(f"--scheduler {address}: local:N needs a number of worker processes, say local:2.")
+    settings = {
+        "distributed.scheduler.allowed-failures": TRIES - 1,
+        "distributed.admin.large-graph-warning-threshold": "1 TiB",  # the data are meant to be sent, once
+        "distributed.comm.timeouts.connect": PATIENCE,
+    }
+    with dask.config.set(settings), _scratch(folder) if kind == "local" else nullcontext() as aside:
+        cluster = client = None
+        try:
+            if kind == "local":
+                cluster = distributed.LocalCluster(
+                    n_workers=int(count), threads_per_worker=1, dashboard_address="127.0.0.1:0",
+                    local_directory=aside, silence_logs="CRITICAL",
+                )  # fmt: skip
+            try:
+                client = distributed.Client(cluster or address, set_as_default=False)
+            except (OSError, ValueError) as e:
+                raise BiglocalError(
+                    f"--scheduler {address}: {str(e) or 'no answer'}. Give the address that `dask scheduler` prints, "
+                    f"such as tcp://host:8786, or local:2."
+                ) from None
+            yield _Cluster(client)
+        finally:
+            if client is not None:
+                client.close()
+            if cluster is not None:
+                cluster.close()

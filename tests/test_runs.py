@@ -1,0 +1,207 @@
+"""Many functions called: the same found whichever way, nothing lost that was done, workers that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import biglocal.runs
+from biglocal.model import Analysis, BiglocalError, Inapplicable
+from biglocal.runs import Pool, forget, pool
+
+pytest.importorskip("distributed")
+WAYS = {"here": {}, "two": {"jobs": 2}, "dask": {"scheduler": "local:2"}}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    with pool(**WAYS[request.param], folder=tmp_path_factory.mktemp(request.param)) as calls:
+        yield calls
+
+
+def weighed(data: dict[str, np.ndarray], i: int) -> tuple[int, float]:
+    time.sleep(0.02 * (i % 3 == 0))  # so that they do not come in order
+    return i, float(data["x"] @ np.roll(data["x"], i))
+
+
+def refused(i: int) -> int:
+    if i in (3, 4):
+        raise Inapplicable(f"no {i}")
+    return i
+
+
+DATA = {"x": np.random.default_rng(1).normal(size=50_000)}
+ITEMS = [(weighed, (DATA, i)) for i in range(24)]
+PLAIN = [function(*arguments) for function, arguments in ITEMS]
+
+
+def test_results_come_in_order_or_as_they_come(way: Pool) -> None:
+    assert list(way.ordered(iter(ITEMS))) == PLAIN
+    assert sorted(way.each(iter(ITEMS))) == PLAIN
+
+
+def test_the_first_to_be_refused_is_said_in_its_turn(way: Pool) -> None:
+    seen = []
+    with pytest.raises(Inapplicable, match=r"^no 3$"):
+        for found in way.ordered((refused, (i,)) for i in range(12)):
+            seen.append(found)  # noqa: PERF402  # what came before it failed is the point
+    assert seen == [0, 1, 2]
+    assert list(way.ordered((refused, (i,)) for i in range(3))) == seen  # and the pool is still of use
+
+
+def test_what_was_done_is_not_done_again(way: Pool, tmp_path: Path) -> None:
+    calls = Pool(way.engine, tmp_path)
+    first = calls.ordered(iter(ITEMS), "part/name")
+    begun = [next(first) for _ in range(7)]
+    first.close()  # as a run that ends here
+    done = [n for n, _ in kept(tmp_path / "part" / "name")]
+    assert set(range(7)) <= set(done)
+    other = [(refused, (9,)) if i in done else item for i, item in enumerate(ITEMS)]  # were they called, they would say
+    assert list(calls.ordered(iter(other), "part/name")) == PLAIN
+    assert begun == PLAIN[:7]
+    assert list(calls.ordered(((refused, (i,)) for i in range(2)), "part/other")) == [0, 1]
+    forget(tmp_path, ["part"])
+    assert not tmp_path.exists()
+
+
+def kept(path: Path) -> list[tuple[int, object]]:
+    with biglocal.runs._kept(path) as (there, _):
+        return list(there.items())
+
+
+@pytest.mark.parametrize("harm", ["torn", "altered", "empty"])
+def test_a_result_that_was_half_written_is_made_again(tmp_path: Path, harm: str) -> None:
+    path = tmp_path / "part" / "name"
+    calls = Pool(None, tmp_path)
+    assert list(calls.ordered(iter(ITEMS[:5]), "part/name")) == PLAIN[:5]
+    data = path.read_bytes()
+    path.write_bytes({"torn": data[:-3], "altered": data[:-1] + bytes([data[-1] ^ 1]), "empty": b""}[harm])
+    assert [n for n, _ in kept(path)] == ([] if harm == "empty" else [0, 1, 2, 3])
+    assert list(calls.ordered(iter(ITEMS[:5]), "part/name")) == PLAIN[:5]
+    assert path.read_bytes() == data
+
+
+def once_killed(mark: Path, i: int) -> int:
+    if i == 5 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return i
+
+
+def killing(some: list[Analysis], i: int) -> int:
+    if i == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return i
+
+
+def test_a_dead_worker_costs_nothing(way: Pool, tmp_path: Path) -> None:
+    if way.engine is None:
+        pytest.skip("the run itself would die")
+    assert list(way.ordered((once_killed, (tmp_path / "died", i)) for i in range(12))) == list(range(12))
+    assert (tmp_path / "died").exists()
+
+
+@pytest.mark.parametrize("name", ["two", "dask"])
+def test_a_task_that_kills_its_workers_is_named_and_the_rest_kept(name: str, tmp_path: Path) -> None:
+    some = [Analysis(f"effects/{x}", "effects", x, "all", "", "twfe", "none", "") for x in "ab"]
+    said = r"^analysis effects/a and 1 with it, task 2: its worker process died 3 times, .*fewer --jobs"
+    with pool(**WAYS[name], folder=tmp_path) as calls, pytest.raises(BiglocalError, match=said):
+        list(calls.ordered(((killing, (some, i)) for i in range(6)), "part/name"))
+    assert {0, 1} <= {n for n, _ in kept(tmp_path / "part" / "name")}
+
+
+def handled(data: dict[str, np.ndarray], i: int) -> tuple[int, int, bool]:
+    data["x"][0] = i  # a worker's own: no other sees it, nor the next run
+    return os.getpid(), id(data), data["x"].flags.writeable
+
+
+def test_data_are_sent_once_and_are_each_workers_own(way: Pool) -> None:
+    if way.engine is None:
+        pytest.skip("nothing is sent")
+    sent, send = [], way.engine.send
+    way.engine.send = lambda value: (sent.append(value), send(value))[1]  # type: ignore[method-assign]
+    try:
+        found = list(way.ordered((handled, ({**DATA}, 0) if i == 9 else (DATA, i)) for i in range(24)))
+    finally:
+        way.engine.send = send  # type: ignore[method-assign]
+    heavy = [v for v in sent if isinstance(v, dict)]
+    assert len(heavy) == 2  # before and after the one that differed
+    by: dict[int, set[int]] = {}
+    for worker, where, writeable in found:
+        assert writeable
+        by.setdefault(worker, set()).add(where)
+    assert all(len(objects) <= 3 for objects in by.values())
+    assert DATA["x"][0] == np.random.default_rng(1).normal(size=1)[0]
+
+
+def test_another_version_at_the_worker_is_refused() -> None:
+    found = biglocal.runs._in_worker("another", refused, 1)
+    assert isinstance(found, biglocal.runs.Failed)
+    with pytest.raises(BiglocalError, match="another version of biglocal"):
+        biglocal.runs._value(found)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"), [("local:none", "local:N needs a number"), ("tcp://127.0.0.1:9", "--scheduler tcp://127")]
+)
+def test_no_cluster_is_said(monkeypatch: pytest.MonkeyPatch, address: str, said: str) -> None:
+    import dask
+
+    monkeypatch.setattr(biglocal.runs, "PATIENCE", "1s")
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(BiglocalError, match=said):  # noqa: SIM117
+        with pool(scheduler=address):
+            pass
+
+
+def test_no_dask_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with (
+        pytest.raises(BiglocalError, match=r"Dask is not installed here. Use `nox -s cluster"),
+        pool(scheduler="local:2"),
+    ):
+        pass
+
+
+def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import os, time\nfrom pathlib import Path\nfrom biglocal.runs import pool\n"
+        f"def run(i):\n    Path(r'{tmp_path}', str(os.getpid())).touch()\n    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        f"    with pool(jobs=2, folder=Path(r'{tmp_path}')) as calls:\n        list(calls.each((run, (i,)) for i in range(2)))\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    running = subprocess.Popen(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    pids: list[int] = []
+    for _ in range(300):
+        time.sleep(0.1)
+        if len(pids := [int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()]) == 2:
+            break
+    running.kill()
+    running.wait()
+    assert len(pids) == 2
+    for _ in range(100):
+        time.sleep(0.1)
+        if not any(alive(p) for p in pids):
+            break
+    assert not [p for p in pids if alive(p)]
+    with pool(jobs=2, folder=tmp_path):  # what the killed run had sent goes
+        assert len(list(tmp_path.glob(".sent-*"))) == 1
+    assert not list(tmp_path.glob(".sent-*"))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
