@@ -38,6 +38,10 @@ from biglocal.study import HERE
 Item = tuple[Callable[..., Any], tuple[Any, ...]]
 TRIES = 3  # of a task whose worker dies
 SMALL = 1 << 15  # bytes: what is no more than this goes with its task
+DIED = (
+    f"its worker process died at least {TRIES} times, the last with nothing beside it, as one does that is short of "
+    f"memory. Run with fewer --jobs, or give workers more memory; what is done is kept."
+)
 CLUSTER_WIDTH = 1000  # tasks that a cluster is given at a time: they are small, and its workers are not counted
 SENT = ".sent-"  # folders of what worker processes are sent and put aside
 PATIENCE = "10s"  # until a scheduler that does not answer is not there
@@ -98,8 +102,8 @@ class Pool:
         deaths: Counter[int] = Counter()
         try:
             while True:
-                # the second death may have been a neighbour's fault: the third try is alone
-                alone = any(deaths[n] > 1 for n, _ in (*again, *flying.values()))
+                # until now a death may have been a neighbour's fault: the last try is alone
+                alone = any(deaths[n] >= engine.tries - 1 for n, _ in (*again, *flying.values()))
                 while len(flying) < (1 if alone else engine.width):
                     one = again.popleft() if again else next(todo, None)
                     if one is None:
@@ -117,7 +121,7 @@ class Pool:
                         continue
                     yield one[0], found
                 if lost:
-                    for future in list(flying):  # a pool of processes is lost as a whole
+                    for future in list(flying) if engine.whole else ():
                         one = flying.pop(future)
                         try:
                             found = future.result()
@@ -128,11 +132,7 @@ class Pool:
                     for number, item in sorted(lost, key=lambda one: one[0]):
                         deaths[number] += 1
                         if deaths[number] >= engine.tries:
-                            raise BiglocalError(
-                                f"{_named(number, item)}: its worker process died {TRIES} times, as one does that is "
-                                f"short of memory. Run with fewer --jobs, or give workers more memory; what is done "
-                                f"is kept."
-                            )
+                            raise BiglocalError(f"{_named(number, item)}: {DIED}")
                         again.append((number, item))
                     engine.revive()
         finally:
@@ -140,10 +140,12 @@ class Pool:
 
 
 class _Engine(Protocol):
-    """What runs functions elsewhere. `width`: tasks given to it at a time. `tries`: deaths that end it for a task."""
+    """What runs functions elsewhere. `width`: tasks given to it at a time. `tries`: losses that end it for a task.
+    `whole`: whether one worker's death loses all tasks that it has."""
 
     width: int
     tries: int
+    whole: bool
     lost: tuple[type[Exception], ...]
 
     def send(self, value: Any) -> Any: ...
@@ -324,7 +326,7 @@ _LOADED: dict[str, Any] = {}  # of a worker process
 class _Processes:
     """Worker processes by loky, started as fresh ones and given a value by a file that they map into memory."""
 
-    tries = TRIES
+    tries, whole = TRIES, True
 
     def __init__(self, jobs: int, folder: Path) -> None:
         from concurrent.futures.process import BrokenProcessPool
@@ -415,9 +417,12 @@ def _scratch(folder: Path | None) -> Iterator[Path]:
 
 
 class _Cluster:
-    """The workers of a Dask scheduler, which does again itself what a dead worker was doing or holding."""
+    """The workers of a Dask scheduler, which does again itself what a dead worker was doing or holding.
 
-    width, tries = CLUSTER_WIDTH, 1
+    It gives up on all that the worker had, after some deaths: hence the second try, alone.
+    """
+
+    width, tries, whole = CLUSTER_WIDTH, 2, False
 
     def __init__(self, client: Any) -> None:
         distributed: Any = importlib.import_module("distributed")
@@ -465,7 +470,7 @@ def _cluster(address: str, folder: Path | None) -> Iterator[_Cluster]:
     if kind == "local" and not (count.isdigit() and int(count)):
         raise BiglocalError(f"--scheduler {address}: local:N needs a number of worker processes, say local:2.")
     settings = {
-        "distributed.scheduler.allowed-failures": TRIES - 1,
+        "distributed.scheduler.allowed-failures": 1,
         "distributed.admin.large-graph-warning-threshold": "1 TiB",  # the data are meant to be sent, once
         "distributed.comm.timeouts.connect": PATIENCE,
     }

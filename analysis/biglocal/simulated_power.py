@@ -63,13 +63,14 @@ class Found:
 def run(
     draw: Draw,
     analyses: Sequence[Analysis],
-    runs: Callable[[object], Iterator[list[list[list[Found]]]]],
+    runs: Callable[..., Iterator[list[list[list[Found]]]]],
     rng: Callable[[str], np.random.Generator],
     advance: Callable[[int], None],
 ) -> Iterator[tuple[Analysis, Fit | str]]:
     """Each analysis with what its replications say, or the reason why there is nothing to say.
 
-    Analyses of one outcome and comparison share draws and areas. `runs` calls functions with their arguments, in order.
+    Analyses of one outcome and comparison share draws and areas. `runs` calls functions with their arguments, in order,
+    told what analyses they are `of`.
     """
     policy = draw.study.policy
     count, sizes, numbers = policy.power_simulations, policy.power_effects, policy.power_areas
@@ -91,14 +92,16 @@ def run(
         world = replace(world, methods=tuple(kept))
         batches = [range(i, min(i + BATCH, count)) for i in range(0, count, BATCH)] if kept else []
         found: list[list[list[Found]]] = []  # by replication, method and number of areas
-        for batch, part in zip(batches, runs((replications, (world, b, sizes, numbers)) for b in batches), strict=True):
+        items = ((replications, (world, b, sizes, numbers)) for b in batches)
+        of = [method.analysis for method in kept]
+        for batch, part in zip(batches, runs(items, of=of), strict=True):
             advance(len(batch) * len(kept))
             found += part
         for m, (method, caution) in enumerate(kept.items()):
             asked = found[:: _every(method)]
-            of = [[one[m][a] for one in asked] for a in range(len(numbers))]
+            by = [[one[m][a] for one in asked] for a in range(len(numbers))]
             try:
-                yield method.analysis, summary(of, sizes, numbers, policy.conf_level, policy.power, caution)
+                yield method.analysis, summary(by, sizes, numbers, policy.conf_level, policy.power, caution)
             except Inapplicable as e:
                 yield method.analysis, str(e)
 
