@@ -14,7 +14,7 @@ from biglocal import exhibits
 from biglocal.study import load
 
 PLAN = load()
-NAMES = frozenset({"main_effects", "rivals"})
+NAMES = frozenset({"main_effects", "simulation"})
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_header_rows_repeat_and_the_banner_is_on_each_page(out: Path) -> None:
     assert xml.count("<w:tblHeader/>") == 1
     assert "SYNTHETIC DATA" in document.sections[0].header.paragraphs[0].text
     assert "SYNTHETIC DATA" in document.paragraphs[0].text
-    wide = docx.Document(str(out / "tables" / "rivals.docx")).sections[0]
+    wide = docx.Document(str(out / "tables" / "simulation.docx")).sections[0]
     assert wide.page_width > wide.page_height  # a table set across
 
 

@@ -256,9 +256,10 @@ def sources_of(package: Path) -> dict[str, str]:
 
 
 def texts_of(manuscript: Path, root: Path) -> dict[str, str]:
-    """Each template, and each list of sources and published values that templates read -> digest."""
+    """Each template, and each list of sources, published values and costs that templates read -> digest."""
     found = {p.relative_to(manuscript).as_posix(): p for p in manuscript.rglob("*") if p.is_file()}
-    found |= {p.name: p for n in ("published.toml", "sources.toml") if (p := root / "data-raw" / n).is_file()}
+    read = ("data-raw/published.toml", "data-raw/sources.toml", "analysis/timings.toml")
+    found |= {p.name: p for name in read if (p := root / name).is_file()}
     return {name: digest(p.read_bytes()) for name, p in sorted(found.items())}
 
 

@@ -43,6 +43,7 @@ MADE = (
     "simulated_power",
 )  # parts whose estimates are of other rows, or of outcomes drawn anew: of nobody's answers
 GIVES_AWAY = "It would give away an estimate of few persons: not shown. Join the small cells."
+HIDDEN = "The number of persons is not shown: it would give away one that is not."
 ACRO = "1.0.2"  # the version whose results.json this is: its loader takes no other
 NAMES: dict[str, str] = {
     "threshold": "persons behind a number",
@@ -142,8 +143,8 @@ def _row(row: Row, verdict: Verdict, verdicts: Mapping[str, Verdict], study: Stu
         value, v = getattr(row, column), verdicts.get(name, Verdict())
         counts[column] = None if v.rule else rounded(value, rules.round_to)
         found.append(finding(column, "count", "withheld" if v.rule else "rounded", v))
-        if v.rule:
-            reason = f"{reason} The number of persons is not shown: it would give away one that is not.".strip()
+        if v.rule and HIDDEN not in reason:
+            reason = f"{reason} {HIDDEN}".strip()
     if row.df is not None and row.df == int(row.df) and row.df >= (row.n_clusters or 0):  # persons less parameters
         counts["df"] = float(rounded(int(row.df), rules.round_to))
     return replace(row, **counts, reason=reason), found

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biglocal import provenance, release, results, runs
+from biglocal import provenance, release, results, runs, timings
 from biglocal.data import load as data_load
 from biglocal.data.load import Tier
 from biglocal.model import Analysis, BiglocalError, DataError, Run, Study, StudyError
@@ -365,7 +365,7 @@ def _bar(progress: Callable[[int], Any] | None, total: int) -> Iterator[Callable
 def _render_key(text: str, run: Run, study_path: Path, manuscript: Path, draws: str) -> str:
     """Everything the report is made of besides the libraries: rows, run, study, templates, rendering code."""
     files = sorted(p for p in manuscript.rglob("*") if p.is_file())
-    sources = [ROOT / "data-raw" / n for n in ("published.toml", "sources.toml")]
+    sources = [*(ROOT / "data-raw" / n for n in ("published.toml", "sources.toml")), timings.PATH]
     rendering = sorted([*HERE.glob("*.py"), *HERE.glob("exhibits/*.py")])
     parts: list[str | bytes] = [text, repr(run), draws, study_path.read_bytes()]
     for p in (*files, *(s for s in sources if s.exists()), *rendering):

@@ -319,7 +319,7 @@ def love(canvas: Canvas) -> Figure:
         of.setdefault(row.outcome, {})[row.term] = _value(row.estimate)
         named[row.outcome, row.term] = row
     covariates = sorted(of, key=lambda c: (abs(of[c].get("smd_unmatched", 0.0)), order(canvas.study, "outcome", c)))
-    height = 0.25 * len(covariates) + 1.05
+    height = 0.21 * len(covariates) + 1.05
     figure = Figure(figsize=(WIDTH, height))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
     figure.subplots_adjust(left=0.385, right=0.975, top=1 - 0.33 / height, bottom=0.58 / height, wspace=0.09)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
-from biglocal import provenance
+from biglocal import provenance, timings
 from biglocal.data.tables import FIRST_YEAR, TABLES
 from biglocal.exhibits import figures
 from biglocal.exhibits.headers import Column, Header, Template, words
@@ -34,10 +34,11 @@ from biglocal.exhibits.wording import (
 )
 from biglocal.model import Analysis, DataError, StudyError
 from biglocal.results import COLUMNS, Row, select
-from biglocal.study import choices
+from biglocal.study import MONEY, ON_REQUEST, choices
+from biglocal.timings import Cost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from biglocal.model import Run
 
@@ -519,7 +520,7 @@ def _run_lines(press: Press) -> list[dict[str, _Found]]:
 
 
 def _environment_lines(press: Press) -> list[dict[str, _Found]]:
-    """What the numbers depend on besides data and study: software and random numbers. No clock, no machine."""
+    """What the numbers depend on besides data and study, and what they cost as measured; no clock, no own machine."""
     locked = provenance.locked()
     versions = dict(press.run.versions)
     python = versions.pop("python", "")
@@ -533,8 +534,34 @@ def _environment_lines(press: Press) -> list[dict[str, _Found]]:
         ("Run", "Draws of bootstrap and randomisation", number(press.run.draws, 0)),
         ("Run", "Analyses in results.csv", number(len(run), 0)),
         ("Run", "Rows in results.csv", number(len(press.rows), 0)),
+        *_costs(press),
     ]
     return [{k: _Found(v, (v,)) for k, v in zip(ENVIRONMENT_VALUES, line, strict=True)} for line in lines if line[2]]
+
+
+def _costs(press: Press) -> Iterator[tuple[str, str, str]]:
+    """Time and memory of the parts of this study, the dearest first; those under a second together."""
+    measured = timings.load()
+    if measured is None:
+        yield "Time and memory", "All parts", "not measured"
+        return
+
+    def said(cost: Cost) -> str:
+        return f"{number(cost.seconds, 1)} s, {number(cost.memory_mb, 0)} MB"
+
+    group = "Time and memory"
+    yield group, "Measured on", measured.machine.rstrip(".")
+    yield group, "Libraries, tables and matching", said(measured.start)
+    known = {b.part for b in press.study.analyses} | {MONEY}
+    parts = sorted(((p, c) for p, c in measured.parts.items() if p in known), key=lambda pc: (-pc[1].seconds, pc[0]))
+    small = [c for _, c in parts if c.seconds < 1]
+    for part, cost in parts:
+        if cost.seconds >= 1:
+            asked = ", on request" if part in ON_REQUEST else ""
+            yield group, f"{label(press.study, 'term', part)}{asked}", said(cost)
+    if small:
+        together = Cost(sum(c.seconds for c in small), max(c.memory_mb for c in small))
+        yield group, f"{number(len(small), 0)} other parts together", said(together)
 
 
 def _published_lines(press: Press) -> list[dict[str, _Found]]:

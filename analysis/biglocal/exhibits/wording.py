@@ -24,6 +24,8 @@ DECIMALS = {  # others: 3
     "percentage points": 2, "per cent": 1, "chance": 2, "ratio": 2, "years": 2, "odds ratio": 2, "points (7-35)": 2,
     "GBP million": 0, "GBP": 0, "persons": 0, "draws": 0,
 }  # fmt: skip
+TERMS = {"att": "Effect", "dose": "Slope", "difference": "Difference"}
+THIRDS = ("lowest third", "middle third", "highest third")
 BANNERS = {
     "SYNTHETIC": "SYNTHETIC DATA: says nothing about Big Local",
     "PLACEBO": "PLACEBO AREAS: says nothing about Big Local",
@@ -176,6 +178,8 @@ def label(study: Study, column: str, value: object) -> str:
         made = {"effect": "Effect on life satisfaction", "residents": "Residents of the areas", "spending": "Spending"}
         named = {s.name: s.label for s in money.scenarios.values()} | {i.name: i.label for i in money.inputs.values()}
         return (made | named).get(text, text)
+    if column == "term" and text in TERMS:
+        return TERMS[text]
     if column == "family" or column == "term":
         return text[:1].upper() + text[1:].replace("_", " ")
     return text
@@ -192,7 +196,7 @@ def order(study: Study, column: str, value: object) -> tuple[int, str]:
         "outcome": (*study.outcomes, *covariates),
         "family": families,
         "subgroup": ("all", *study.subgroups),
-        "level": [*valued, *(level for s in study.subgroups.values() for level in s.levels)],
+        "level": [*valued, *(level for s in study.subgroups.values() for level in s.levels), *THIRDS],
         "comparison": tuple(study.comparisons),
         "treatment": (study.main_treatment, *study.treatments),
         "estimator": tuple(study.estimators),
