@@ -355,19 +355,16 @@ def metadata(
     CITATION.cff, codemeta.json, .zenodo.json, datacite.json, codecheck.yml, and the marked parts of README.md and
     data-raw/README.md.
     """
-    from biglocal.archive import dialects, editors
+    from biglocal import study
+    from biglocal.archive import editors
     from biglocal.results import write_text
-    from biglocal.study import ROOT
-    from biglocal.study import load as load_study
 
-    study = load_study()
-    texts = editors.files(dialects.read(study), study)
-    stale = [n for n, t in texts.items() if not (ROOT / n).is_file() or (ROOT / n).read_text(encoding="utf-8") != t]
-    for name in stale:
+    count, stale = editors.stale(study.load(), study.ROOT)
+    for name, text in stale.items():
         if not check:
-            write_text(ROOT / name, texts[name])
+            write_text(study.ROOT / name, text)
         typer.echo(f"{name}: {'stale' if check else 'written'}")
-    typer.echo(f"{len(texts) - len(stale)} of {len(texts)} files are as their source makes them", err=True)
+    typer.echo(f"{count - len(stale)} of {count} files were as their source makes them", err=True)
     if check and stale:
         typer.echo("run `biglocal metadata`", err=True)
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
+from biglocal.__main__ import main
 from biglocal.archive import dialects, editors
 from biglocal.archive.rules import RULES
 from biglocal.exhibits import PUBLISHED, Report
@@ -41,8 +42,33 @@ def listed(report: Report) -> dict[str, dict[str, str]]:
 
 
 def test_nothing_that_is_generated_is_stale() -> None:
-    stale = [n for n, t in editors.files(MADE, STUDY).items() if (ROOT / n).read_text(encoding="utf-8") != t]
+    _, stale = editors.stale(STUDY)
     assert not stale, "run `biglocal metadata`"
+
+
+def test_the_command_finds_what_is_stale_and_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("pyproject.toml", "README.md", "data-raw/README.md", "data-raw/sources.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    project = tmp_path / "pyproject.toml"
+    project.write_text(project.read_text(encoding="utf-8").replace('name = "The biglocal authors"', 'family = "Ek"'))
+    monkeypatch.setattr("biglocal.study.ROOT", tmp_path)
+
+    def call(*words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["biglocal", "metadata", *words])
+        with pytest.raises(SystemExit) as done:
+            main()
+        return int(done.value.code or 0)
+
+    dialect_files = {"CITATION.cff", "codemeta.json", ".zenodo.json", "datacite.json", "codecheck.yml"}
+    assert call("--check") == 1
+    assert {line.partition(":")[0] for line in capsys.readouterr().out.splitlines()} >= dialect_files
+    assert not (tmp_path / "CITATION.cff").exists()
+    assert call() == 0
+    assert all("Ek" in (tmp_path / f).read_text(encoding="utf-8") for f in dialect_files)
+    assert call("--check") == 0
 
 
 def test_the_readme_has_every_section_of_the_template_in_its_order() -> None:

@@ -57,9 +57,19 @@ def files(made: Metadata, study: Study, root: Path = ROOT) -> dict[str, str]:
     return {
         **dialects.files(made),
         "codecheck.yml": codecheck(made, study, report),
-        "README.md": filled((root / "README.md").read_text(encoding="utf-8"), blocks),
-        listed: sources.insert((root / listed).read_text(encoding="utf-8"), made.data),
+        "README.md": filled(_read(root / "README.md"), blocks),
+        listed: sources.insert(_read(root / listed), made.data),
     }
+
+
+def stale(study: Study, root: Path = ROOT) -> tuple[int, dict[str, str]]:
+    """How many files metadata is written into, and of those that are not as their source makes them path -> text."""
+    texts = files(dialects.read(study, root), study, root)
+    return len(texts), {n: t for n, t in texts.items() if not (root / n).is_file() or _read(root / n) != t}
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def filled(text: str, blocks: dict[str, str]) -> str:

@@ -61,8 +61,8 @@ STANDARDS = {
     ),
     "AEA": Standard(
         "AEA Data Editor's replication report",
-        "2025",
-        "AEADataEditor/replication-template, REPLICATION.md, sections Classification and Reason",
+        "at commit 1610a3f",
+        "github.com/AEADataEditor/replication-template, REPLICATION.md, Classification and Reason",
     ),
 }
 
