@@ -6,7 +6,6 @@ computed again, and one that is can be told apart in a diff of results.csv.
 
 from __future__ import annotations
 
-import ast
 import json
 import platform
 import re
@@ -111,9 +110,9 @@ def _sha(file: str) -> str:
 @cache
 def where(file: str, function: str) -> tuple[int, str]:
     """The line on which a function of a source file begins, and the file's digest."""
-    text = (HERE / file).read_bytes()
-    found = (n.lineno for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef) and n.name == function)
-    return next(found, 1), digest(text)
+    text = (HERE / file).read_text(encoding="utf-8")
+    found = re.search(rf"^[ \t]*def {function}\b", text, re.MULTILINE)
+    return text.count("\n", 0, found.start()) + 1 if found else 1, _sha(file)
 
 
 _IMPORT = re.compile(r"^[ \t]*from biglocal([\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
@@ -139,11 +138,12 @@ def of_plan(study: Study, tier: Tier, plan: Sequence[Analysis], draws: int) -> d
     whole = asdict(study)
     base = (lock(), repr(versions()))
     known: dict[str, str] = {}
+    upstream = sources(study) if study.cost_benefit else ()
 
     def of(analysis: Analysis) -> str:
         if analysis.id not in known:
             if analysis.part == MONEY:
-                used = [analysis.id, whole["cost_benefit"], study.seed, [of(a) for a in sources(study)]]
+                used = [analysis.id, whole["cost_benefit"], study.seed, [of(a) for a in upstream]]
                 files = ["worth.py"]
             else:
                 used, files = _used(study, whole, tier, analysis, draws)

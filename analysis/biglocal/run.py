@@ -103,7 +103,8 @@ def _reproduce(
     wanted, shown = choose(study, plan, only, manuscript)
 
     out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is refused now
-    kept = _kept(out, digests, say)
+    table = _table(out)
+    kept = _kept(out, table, digests, say)
     todo = [a for a in wanted if a.id not in kept]
     if todo:
         kept |= _estimate(study, tier, todo, kept, digests, out, count, workers, progress, say)
@@ -113,8 +114,8 @@ def _reproduce(
     if todo:  # through text first: rows kept from a file and rows just made must lead to the same last digit
         fresh = list(results.loads(results.dumps(fresh), "results.csv"))
     rows = estimate.adjust(fresh, study, plan)
-    old = _others(out, set(kept), plan) if only else ()
-    lost = () if only else _outdated(_table(out), plan, set(kept))
+    old = _others(table, set(kept), plan) if only else ()
+    lost = () if only else _outdated(table, plan, set(kept))
     if lost:
         say(f"{', '.join(lost)}: made for other settings, data or code, so left out; {AGAIN}")
     held = results.dumps([*rows, *old])
@@ -167,10 +168,10 @@ def _inapplicable(kept: dict[str, tuple[Row, ...]]) -> int:
     return sum(1 for rows in kept.values() if all(r.status != "ok" for r in rows))
 
 
-def _others(out: Path, fresh: set[str], plan: Sequence[Analysis]) -> tuple[Row, ...]:
+def _others(table: Sequence[Row], fresh: set[str], plan: Sequence[Analysis]) -> tuple[Row, ...]:
     """Rows of other analyses of the plan as the last run left them: `--only` leaves them as they are."""
     ids = {a.id for a in plan} - fresh
-    return tuple(r for r in _table(out) if r.analysis in ids)
+    return tuple(r for r in table if r.analysis in ids)
 
 
 AGAIN = "run `biglocal reproduce --only PART` to make it again, then render once more"
@@ -220,13 +221,12 @@ def choose(
     return [a for a in plan if a.id in ids], frozenset(shown)
 
 
-def _kept(out: Path, digests: dict[str, str], say: Say) -> dict[str, tuple[Row, ...]]:
+def _kept(out: Path, table: Sequence[Row], digests: dict[str, str], say: Say) -> dict[str, tuple[Row, ...]]:
     """Rows that still hold, by analysis: from the last table, and from the journal of a run that was killed."""
     journal = results.read(out / JOURNAL, torn=True)
     if journal:  # the last analysis may be half there: it is computed again
         last = journal[-1].analysis
         journal = tuple(r for r in journal if r.analysis != last)
-    table = _table(out)
     if not table and (out / CACHE).exists():
         say(f"{CACHE} is not what the last run wrote, or of another version: its rows are computed again")
     kept: dict[str, list[Row]] = {}

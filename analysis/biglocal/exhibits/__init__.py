@@ -135,8 +135,9 @@ def _write_report(press: Report, out: Path) -> list[Path]:
         pdf = aside.submit(_pdf, press.format("report.typ.j2", **shared), drawn)
         told = json.dumps(cards.cards(press), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
         named = [b.figure for b in blocks.values() if b.figure]
-        drawings = {f.id: page.drawing(f.drawing.svg.decode(), f.alt, f"d{i}-") for i, f in enumerate(named)}
-        fonts = page.fonts(drawings.values(), out / "report.html" if press.before else None)
+        kept = page.earlier(out / "report.html") if press.before else {}
+        drawings = {f.id: page.drawing(f.drawing.svg.decode(), f.alt, f"d{i}-", kept) for i, f in enumerate(named)}
+        fonts = page.fonts(drawings.values(), kept)
         web = press.format(
             "report.html.j2", toc=markup.headings(pieces), told=told, cards=press.cards, drawings=drawings,
             fonts=fonts, **shared,

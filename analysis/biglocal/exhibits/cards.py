@@ -13,7 +13,7 @@ from biglocal.results import Row
 from biglocal.study import MONEY, file_of, sources, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from biglocal.exhibits.prose import Press
     from biglocal.model import Analysis
@@ -26,7 +26,7 @@ def cards(press: Press) -> dict[str, Any]:
     """`cards`: name -> title, pairs of what and value, and `made`, the place in `made` of how such rows are made."""
     rows = {r.key: r for r in press.rows}
     plan = {a.id: a for a in press.plan}
-    published = _published(press)
+    published, same = _published(press), _same(press.rows)
     made: list[Pairs] = []
     at: dict[str, int] = {}  # analysis -> its place in `made`
     out: dict[str, Any] = {}
@@ -43,7 +43,7 @@ def cards(press: Press) -> dict[str, Any]:
         row = rows[origin]
         pairs = list(_values(press, row))
         pairs += [("Published", said) for said in published.get(origin, ())]
-        pairs += [("Other choices", said) for said in _range(press, row)]
+        pairs += [("Other choices", said) for said in _range(row, same)]
         pairs += [("Row", origin)]
         if row.analysis not in at:
             how = _made(press, plan[row.analysis]) if row.analysis in plan else []
@@ -112,20 +112,24 @@ def _published(press: Press) -> dict[str, list[str]]:
     return out
 
 
-def _range(press: Press, row: Row) -> Iterator[str]:
+def _range(row: Row, same: Mapping[tuple[str, str], Sequence[Row]]) -> Iterator[str]:
     """The smallest and largest ATT among other estimators, comparisons and dates, for the same outcome and unit."""
-    if row.term != "att" or row.level or row.part not in CHOICES or row.estimate is None:
+    if row not in same.get((row.outcome, row.unit), ()):
         return
-    others = [
-        r.estimate
-        for r in press.rows
-        if r.part in CHOICES and r.term == "att" and not r.level and r.status == "ok" and r.estimate is not None
-        and (r.outcome, r.unit) == (row.outcome, row.unit) and _choice(r) != _choice(row)
-    ]  # fmt: skip
+    others = [r.estimate or 0.0 for r in same[row.outcome, row.unit] if _choice(r) != _choice(row)]
     if others:
         places = decimals(row.unit)
         ends = f"{number(min(others), places)} to {number(max(others), places)}"
         yield f"{ends} over {len(others)} other estimates of this effect in this report"
+
+
+def _same(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    """The estimates of one effect, otherwise chosen, by outcome and unit."""
+    out: dict[tuple[str, str], list[Row]] = {}
+    for r in rows:
+        if r.part in CHOICES and r.term == "att" and not r.level and r.status == "ok" and r.estimate is not None:
+            out.setdefault((r.outcome, r.unit), []).append(r)
+    return out
 
 
 def _choice(row: Row) -> tuple[str, str, str]:

@@ -20,26 +20,44 @@ from biglocal.exhibits import figures
 from biglocal.results import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from xml.etree.ElementTree import Element
 
 _SVG, _HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 _LETTERS = re.compile(r"<text\b([^>]*)>([^<]*)</text>")
 _OUTLINED = 100  # the size at which matplotlib outlines letters
-_END = "/* end of type */"
+_DRAWING = re.compile(r'<svg data-made="(\w+)".*?</svg>', re.DOTALL)
+_TYPE = re.compile(r"/\* (\w{64}) \*/.*?/\* end \*/", re.DOTALL)
+_CODE = Path(__file__).read_bytes()
 
 
-def drawing(svg: str, alt: str, prefix: str) -> str:
+def drawing(svg: str, alt: str, prefix: str, kept: Mapping[str, str]) -> str:
     """An SVG file of figures.py as an element of the page: an image that is called `alt`.
 
-    `prefix` begins the names within it, so that they are like no others on the page.
+    `prefix` begins the names within it, so that they are like no others on the page. `kept`: drawings of an earlier
+    page (`earlier`), of which one that was made of the same things is taken.
     """
+    made = digest(svg, alt, prefix, _CODE)
+    if made in kept:
+        return kept[made]
     parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
     parser.feed(svg)
     root = parser.close()
     names = {name: f"{prefix}{i}" for i, name in enumerate(e.get("id", "") for e in root.iter() if e.get("id"))}
-    head = f'role="img" aria-label="{html.escape(alt)}" focusable="false" viewBox="{root.get("viewBox", "")}"'
-    return f"<svg {head}{_style(root.get('style', ''), names)}>{''.join(_within(root, names))}</svg>"
+    head = f'data-made="{made}" role="img" aria-label="{html.escape(alt)}" focusable="false"'
+    head += f' viewBox="{root.get("viewBox", "")}"{_style(root.get("style", ""), names)}'
+    return f"<svg {head}>{''.join(_within(root, names))}</svg>"
+
+
+def earlier(page: Path) -> dict[str, str]:
+    """The drawings and fonts of a page that an earlier run left, by what they were made of; none without a page.
+
+    The caller vouches that nobody altered it.
+    """
+    if not page.is_file():
+        return {}
+    text = page.read_text(encoding="utf-8")
+    return {m[1]: m[0] for m in _DRAWING.finditer(text)} | {m[1]: m[0] for m in _TYPE.finditer(text)}
 
 
 def _within(parent: Element, names: dict[str, str]) -> Iterator[str]:
@@ -96,24 +114,20 @@ def _style(text: str, names: dict[str, str], attribute: str = "style") -> str:
     return f' {attribute}="{named}"' if named else ""
 
 
-def fonts(drawings: Iterable[str], before: Path | None = None) -> str:
-    """The letters of some drawings as fonts, in CSS: of 750 kB what the page needs, some 20.
+def fonts(drawings: Iterable[str], kept: Mapping[str, str]) -> str:
+    """The letters of some drawings as fonts, in CSS: of the fonts' 1.4 MB what the page needs, some 15 kB.
 
-    `before` is the page that an earlier run may have left: where it says that its fonts were made of the same letters,
-    they are taken as they are. The caller vouches that nobody altered it.
+    `kept`: fonts of an earlier page (`earlier`), taken where they were made of the same letters.
     """
     of: dict[int, set[str]] = {weight: set() for weight in figures.FONTS}
     for one in drawings:
         for attributes, text in _LETTERS.findall(one):
             of[700 if 'class="b"' in attributes else 400] |= set(html.unescape(text))
     letters = {weight: "".join(sorted(found)) for weight, found in of.items() if found}
-    made = digest(repr(letters), version("fonttools"), version("matplotlib"), Path(__file__).read_bytes())
-    key = f"/* type: {made} */"
-    if before and before.is_file():
-        _, mark, rest = before.read_text(encoding="utf-8").partition(key)
-        if mark:
-            return key + rest.partition(_END)[0] + _END
-    return key + "".join(_font(weight, text) for weight, text in letters.items()) + _END
+    made = digest(repr(letters), version("fonttools"), version("matplotlib"), _CODE)
+    if made in kept:
+        return kept[made]
+    return f"/* {made} */{''.join(_font(weight, text) for weight, text in letters.items())}/* end */"
 
 
 def _font(weight: int, letters: str) -> str:

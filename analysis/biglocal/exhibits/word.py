@@ -114,7 +114,11 @@ def _saved(document: Document) -> bytes:
     with zipfile.ZipFile(loose) as before, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as after:
         for name in sorted(before.namelist(), key=lambda n: (n != "[Content_Types].xml", n)):
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o600 << 16
+            packed = name.endswith(".png")  # already
+            entry.compress_type, entry.external_attr = (
+                zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED,
+                0o600 << 16,
+            )
             after.writestr(entry, before.read(name))
     return out.getvalue()
 
