@@ -15,7 +15,7 @@ import itertools
 import math
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from xml.sax.saxutils import escape
 
 from biglocal.exhibits.markup import string
 from biglocal.exhibits.wording import FORMATS, decimals, interval, label, level_unit, number, order, p_phrase, percent
+from biglocal.provenance import code
 from biglocal.results import digest
 
 if TYPE_CHECKING:
@@ -168,10 +169,9 @@ def _typeset(svg: bytes, title: str, alt: str) -> tuple[bytes, bytes]:
 
 def _key(name: str, canvas: Canvas, banner: str, salt: str, words: tuple[str, str]) -> str:
     """Digest of all that a drawing is made from: rows, study, words, this code and the libraries."""
-    here = Path(__file__)
-    code = [(here.parent / f).read_bytes() for f in (here.name, "wording.py")]
-    said = (name, repr(canvas), banner, salt, *words, version("matplotlib"), version("typst"))
-    return f"drawn from {digest(*said, *code)}"
+    shown = [replace(r, digest="") for r in canvas.rows]  # the same numbers by other code are the same drawing
+    said = (name, repr(shown), repr(canvas.study), canvas.treated, banner, salt, *words)
+    return f"drawn from {digest(*said, version('matplotlib'), version('typst'), code('exhibits/figures.py'))}"
 
 
 def _kept(before: Path, key: str) -> Drawing | None:

@@ -12,15 +12,16 @@ import io
 import logging
 import re
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from biglocal.exhibits import figures
+from biglocal.provenance import code
 from biglocal.results import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
     from xml.etree.ElementTree import Element
 
 _SVG, _HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
@@ -28,7 +29,6 @@ _LETTERS = re.compile(r"<text\b([^>]*)>([^<]*)</text>")
 _OUTLINED = 100  # the size at which matplotlib outlines letters
 _DRAWING = re.compile(r'<svg data-made="(\w+)".*?</svg>', re.DOTALL)
 _TYPE = re.compile(r"/\* (\w{64}) \*/.*?/\* end \*/", re.DOTALL)
-_CODE = Path(__file__).read_bytes()
 
 
 def drawing(svg: str, alt: str, prefix: str, kept: Mapping[str, str]) -> str:
@@ -37,7 +37,7 @@ def drawing(svg: str, alt: str, prefix: str, kept: Mapping[str, str]) -> str:
     `prefix` begins the names within it, so that they are like no others on the page. `kept`: drawings of an earlier
     page (`earlier`), of which one that was made of the same things is taken.
     """
-    made = digest(svg, alt, prefix, _CODE)
+    made = digest(svg, alt, prefix, code("exhibits/page.py"))
     if made in kept:
         return kept[made]
     parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
@@ -124,7 +124,7 @@ def fonts(drawings: Iterable[str], kept: Mapping[str, str]) -> str:
         for attributes, text in _LETTERS.findall(one):
             of[700 if 'class="b"' in attributes else 400] |= set(html.unescape(text))
     letters = {weight: "".join(sorted(found)) for weight, found in of.items() if found}
-    made = digest(repr(letters), version("fonttools"), version("matplotlib"), _CODE)
+    made = digest(repr(letters), version("fonttools"), version("matplotlib"), code("exhibits/page.py"))
     if made in kept:
         return kept[made]
     return f"/* {made} */{''.join(_font(weight, text) for weight, text in letters.items())}/* end */"

@@ -11,16 +11,17 @@ import io
 import zipfile
 from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from biglocal.exhibits.markup import unmarked
 from biglocal.model import StudyError
+from biglocal.provenance import code
 from biglocal.results import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from docx.document import Document
     from markdown_it.token import Token
@@ -77,7 +78,7 @@ def _key(one: Table) -> str:
     lines = [[line.group and (line.group.text, line.group.marks), *((c.text, c.marks) for c in line.cells)]
              for line in one.lines]  # fmt: skip
     words = (one.id, one.caption, one.heads, lines, one.notes, one.banner, one.landscape)
-    return f"made from {digest(repr(words), version('python-docx'), Path(__file__).read_bytes())}"
+    return f"made from {digest(repr(words), version('python-docx'), code('exhibits/word.py'))}"
 
 
 def _document(title: str, banner: str) -> Document:
