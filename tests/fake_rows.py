@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from biglocal import worth
+from biglocal import exhibits, results, worth
 from biglocal.model import Analysis, Run, Study
 from biglocal.results import Row
 from biglocal.study import MONEY, expand
@@ -207,4 +210,24 @@ def _of_members(
                 out.append(tested("odds_ratio", 1.5, unit="odds ratio", **at))
         if len(levels) > 1:
             out.append(tested("difference", 0.3, period=period, p_adjusted=0.4))
+    return out
+
+
+def outputs(out: Path, study: Study, rows: Sequence[Row], /, **record: Any) -> Path:
+    """Outputs as a run leaves them: rows, a table for each exhibit, and a record."""
+    results.write_text(out / "results.csv", results.dumps(rows))
+    rows = results.read(out / "results.csv")
+    for name in study.exhibits:
+        fed = exhibits.feeding(name, rows)
+        results.write_text(out / "tables" / f"{name}.csv", results.dumps(replace(r, digest="") for r in fed))
+    results.write_text(out / "report.html", repr([(r.key, r.estimate) for r in rows]))
+    files = [p for p in out.rglob("*") if p.is_file() and p.name != "provenance.json"]
+    whole: dict[str, Any] = {
+        "tier": "synthetic", "banner": "SYNTHETIC", "draws": "quick", "seed": study.seed, "study": {}, "lock": "l" * 64,
+        "code": {"estimate.py": "c"}, "manuscript": {}, "data": {}, "versions": {"python": "3.11.7"},
+        "machine": {"platform": "Linux x86_64", "blas": "openblas Haswell"},
+        "results": results.digest((out / "results.csv").read_bytes()),
+        "outputs": {p.relative_to(out).as_posix(): results.digest(p.read_bytes()) for p in files},
+    }  # fmt: skip
+    results.write_text(out / "provenance.json", json.dumps(whole | record))
     return out

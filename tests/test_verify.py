@@ -66,26 +66,6 @@ def study() -> Study:
     return load()
 
 
-def write(out: Path, study: Study, rows: Sequence[Row], **record: Any) -> Path:
-    """Outputs as a run leaves them: rows, a table for each exhibit, and a record."""
-    results.write_text(out / "results.csv", results.dumps(rows))
-    rows = results.read(out / "results.csv")
-    for name in study.exhibits:
-        fed = exhibits.feeding(name, rows)
-        results.write_text(out / "tables" / f"{name}.csv", results.dumps(replace(r, digest="") for r in fed))
-    results.write_text(out / "report.html", repr([(r.key, r.estimate) for r in rows]))
-    files = [p for p in out.rglob("*") if p.is_file() and p.name != "provenance.json"]
-    whole: dict[str, Any] = {
-        "tier": "synthetic", "banner": "SYNTHETIC", "draws": "quick", "seed": study.seed, "study": {}, "lock": "l" * 64,
-        "code": {"estimate.py": "c"}, "manuscript": {}, "data": {}, "versions": {"python": "3.11.7"},
-        "machine": {"platform": "Linux x86_64", "blas": "openblas Haswell"},
-        "results": results.digest((out / "results.csv").read_bytes()),
-        "outputs": {p.relative_to(out).as_posix(): results.digest(p.read_bytes()) for p in files},
-    }  # fmt: skip
-    results.write_text(out / "provenance.json", json.dumps(whole | record))
-    return out
-
-
 def plain(study: Study) -> list[Row]:
     return [r for r in fake_rows.rows(study) if r.part not in ON_REQUEST]
 
@@ -94,7 +74,7 @@ def plain(study: Study) -> list[Row]:
 def first(study: Study, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run, and itself as the reference."""
     folder = tmp_path_factory.mktemp("first")
-    out = write(folder / "synthetic", study, plain(study))
+    out = fake_rows.outputs(folder / "synthetic", study, plain(study))
     expected = folder / "expected" / "synthetic-quick.csv"
     verify.accept(out, expected)
     return out, expected
@@ -133,11 +113,11 @@ def test_other_bytes_fail_in_the_same_environment_and_not_on_another_platform(
     first: tuple[Path, Path], study: Study, tmp_path: Path
 ) -> None:
     rows = move(plain(study), "calendar", 1e-6, study)  # a hundredth of the tolerance
-    here = verify.verify(write(tmp_path / "a", study, rows), first[1], study)
+    here = verify.verify(fake_rows.outputs(tmp_path / "a", study, rows), first[1], study)
     moved = {e for e, v in verdicts(here).items() if v == DIFFERS}
     assert moved == {"calendar", "everything else"}
     assert {v.code for v in here.verdicts if not v.ok} == {"other-bytes"}
-    there = verify.verify(write(tmp_path / "b", study, rows, **ELSEWHERE), first[1], study)
+    there = verify.verify(fake_rows.outputs(tmp_path / "b", study, rows, **ELSEWHERE), first[1], study)
     assert there.ok
     assert there.environment is not None
     assert "platform Linux x86_64 -> Darwin arm64" in there.environment
@@ -150,7 +130,7 @@ def test_the_exhibits_with_the_moved_cell_differ_and_no_other(
     first: tuple[Path, Path], study: Study, tmp_path: Path, environment: dict[str, Any]
 ) -> None:
     rows = move(plain(study), "calendar", 1.0, study)
-    found = verify.verify(write(tmp_path / "out", study, rows, **environment), first[1], study)
+    found = verify.verify(fake_rows.outputs(tmp_path / "out", study, rows, **environment), first[1], study)
     assert not found.ok
     (one,) = [v for v in found.verdicts if v.verdict == DIFFERS and v.exhibit != "everything else"]
     assert (one.exhibit, len(one.cells)) == ("calendar", 1)
@@ -175,7 +155,7 @@ def test_exhibits_on_request_that_one_side_lacks_are_not_held(
     first: tuple[Path, Path], study: Study, tmp_path: Path
 ) -> None:
     """And do not make the others differ: the bytes of the whole report are then not those of the reference."""
-    out = write(tmp_path / "all", study, fake_rows.rows(study))
+    out = fake_rows.outputs(tmp_path / "all", study, fake_rows.rows(study))
     found = verify.verify(out, first[1], study)
     assert found.ok
     assert {e for e, v in verdicts(found).items() if v == NOT_HELD} >= requested(study)
@@ -189,7 +169,7 @@ def test_exhibits_on_request_that_one_side_lacks_are_not_held(
 
 def test_an_analysis_that_one_side_lacks_differs(first: tuple[Path, Path], study: Study, tmp_path: Path) -> None:
     rows = [r for r in plain(study) if r.part != "dose"]
-    found = verify.verify(write(tmp_path / "fewer", study, rows), first[1], study)
+    found = verify.verify(fake_rows.outputs(tmp_path / "fewer", study, rows), first[1], study)
     assert {v.exhibit: v.code for v in found.verdicts if not v.ok}["dose"] == "row-missing"
     fewer = tmp_path / "expected" / "synthetic-quick.csv"
     verify.accept(tmp_path / "fewer", fewer)
@@ -207,7 +187,7 @@ def without(rows: list[Row], part: str) -> list[Row]:
 
 
 def test_an_exhibit_without_data_cannot_run(first: tuple[Path, Path], study: Study, tmp_path: Path) -> None:
-    out = write(tmp_path / "poor", study, without(plain(study), "dose"))
+    out = fake_rows.outputs(tmp_path / "poor", study, without(plain(study), "dose"))
     found = verify.verify(out, first[1], study)
     (dose,) = [v for v in found.verdicts if v.exhibit == "dose"]
     assert (dose.verdict, dose.code, dose.ok) == (CANNOT, "data", False)  # the reference has it
@@ -223,7 +203,7 @@ def test_other_code_is_named_and_the_whole_report_is_then_not_held(
     first: tuple[Path, Path], study: Study, tmp_path: Path
 ) -> None:
     """The report's cards show digests of the code: a comment moves them, and no exhibit."""
-    out = write(tmp_path / "out", study, plain(study), code={"estimate.py": "other"})
+    out = fake_rows.outputs(tmp_path / "out", study, plain(study), code={"estimate.py": "other"})
     (out / "report.html").write_text("another card")
     record = json.loads((out / "provenance.json").read_text())
     record["outputs"]["report.html"] = results.digest(b"another card")
@@ -269,7 +249,7 @@ def test_what_a_run_spoiled_is_not_accepted(first: tuple[Path, Path], tmp_path: 
 
 def test_json_and_markdown_say_the_same(first: tuple[Path, Path], study: Study, tmp_path: Path) -> None:
     rows = move(plain(study), "dose", 3.0, study)
-    found = verify.verify(write(tmp_path / "out", study, rows), first[1], study)
+    found = verify.verify(fake_rows.outputs(tmp_path / "out", study, rows), first[1], study)
     told = json.loads(verify.as_json(found))
     assert not told["ok"]
     assert {v["exhibit"]: v["verdict"] for v in told["verdicts"]} == verdicts(found)

@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -73,10 +73,14 @@ class Check:
 
     def answer(self, package: Package) -> Answer:
         """Ask it. A rule that only should or may be kept is advice where it is not."""
+        if not package.files:
+            return unseen("the folder holds no file")
         try:
             found = self.judge(package)
         except BiglocalError as e:
-            return Answer("cannot check", (str(e),))
+            return unseen(str(e))
+        except OSError as e:
+            return unseen(f"{Path(str(e.filename)).name}: {e.strerror}")
         advice = found.verdict == "fail" and self.severity != "error"
         return Answer("advised", found.said, found.do) if advice else found
 
@@ -209,20 +213,10 @@ class Package:
     @cached_property
     def draws(self) -> tuple[tuple[str, int, str, bool], ...]:
         """Calls in the programs that make random numbers: file, line, function, and whether it is given anything."""
-        found = []
-        for name, text in self.texts.items():
-            if not name.endswith(".py") or not name.startswith(("analysis/", "data-raw/")) or not RANDOM.search(text):
-                continue
-            try:
-                tree = ast.parse(text)
-            except SyntaxError:
-                continue  # DCAS-9
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
-                    last = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
-                    if last in GENERATORS or last in DRAWS:
-                        found.append((name, node.lineno, ast.unparse(node.func), bool(node.args or node.keywords)))
-        return tuple(found)
+        programs = {
+            n: t for n, t in self.texts.items() if n.endswith(".py") and n.startswith(("analysis/", "data-raw/"))
+        }
+        return tuple((name, *call) for name, text in programs.items() for call in _draws(text))
 
     @cached_property
     def unpacked(self) -> Path:
@@ -256,3 +250,26 @@ def _without_code(text: str) -> str:
 def ending(name: str) -> str:
     """`csv`."""
     return PurePosixPath(name).suffix.lstrip(".").lower()
+
+
+@cache
+def _draws(text: str) -> tuple[tuple[int, str, bool], ...]:
+    """The calls of one program that make random numbers: line, function, and whether it is given anything."""
+    if not RANDOM.search(text) or (tree := parsed(text)) is None:
+        return ()
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+            last = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            if last in GENERATORS or last in DRAWS:
+                found.append((node.lineno, ast.unparse(node.func), bool(node.args or node.keywords)))
+    return tuple(found)
+
+
+@cache
+def parsed(text: str) -> ast.Module | None:
+    """A program's syntax; None for a text that is none."""
+    try:
+        return ast.parse(text)
+    except SyntaxError:
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections import Counter
@@ -22,6 +21,7 @@ from biglocal.archive.package import (
     ending,
     held,
     judged,
+    parsed,
     rule,
     unseen,
 )
@@ -235,16 +235,12 @@ def programs(p: Package) -> dict[str, str]:
 
 @rule("DCAS-9")
 def _source_code(p: Package) -> Answer:
-    faults, count = [], 0
-    for name, text in p.texts.items():
-        if name.endswith(".py"):
-            count += 1
-            try:
-                ast.parse(text)
-            except SyntaxError as e:
-                faults.append(f"{name}, line {e.lineno}: not Python")
+    programs = {n: text for n, text in p.texts.items() if n.endswith(".py")}
+    faults = [f"{n}: not Python" for n, text in programs.items() if parsed(text) is None]
     built = [n for n in p.files if ending(n) in ("pyc", "so", "dll", "exe", "o", "class")]
-    return judged([*faults, *(f"{n}: compiled" for n in built)], f"{count} files of Python source, no compiled one")
+    return judged(
+        [*faults, *(f"{n}: compiled" for n in built)], f"{len(programs)} files of Python source, no compiled one"
+    )
 
 
 @rule("DCAS-10")
