@@ -137,10 +137,10 @@ def _no_empty(p: Package) -> Answer:
 
 @rule("no-duplicate-file", "No duplicate file")
 def _no_duplicate(p: Package) -> Answer:
-    """No two files are the same: one of them will be changed and the other not. (acro/ of the outputs is a copy.)"""
+    """No two files of the package are the same: one will be changed and the other not. (Outputs are made, not kept.)"""
     by_hash: dict[str, list[str]] = {}
-    for name, data in p.contents.items():
-        if data.strip() and f"{p.out.name}/acro/" not in name:
+    for name in p.files:
+        if (data := p.contents.get(name, b"")).strip():
             by_hash.setdefault(results.digest(data), []).append(name)
     return judged([" = ".join(same) for same in by_hash.values() if len(same) > 1], f"{len(by_hash):,} files differ")
 
