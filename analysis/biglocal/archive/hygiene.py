@@ -31,7 +31,7 @@ def _licence_data(p: Package) -> Answer:
     faults = [f"data-raw/sources.toml: {s.key}: no licence" for s in p.sources if not s.licence]
     if not re.search(r"licen[cs]e", p.texts.get("README.md", ""), re.IGNORECASE):
         faults.append("README.md does not speak of a licence")
-    return judged(faults, f"{len(p.sources)} sources: {', '.join(sorted({s.licence for s in p.sources}))}")
+    return judged(faults, f"{len(p.sources)} sources: {'; '.join(sorted({s.licence for s in p.sources}))}")
 
 
 @rule("licence-fonts", "Licences of fonts and other people's code")
