@@ -138,6 +138,16 @@ def test_the_committed_files_are_those_that_the_source_makes() -> None:
         assert (ROOT / name).read_text(encoding="utf-8") == text, f"{name} is stale: run `biglocal metadata`"
 
 
+def test_data_that_are_published_are_cited_as_data_and_no_others() -> None:
+    cited = {r["title"]: r for r in read_yaml(dialects.citation(OURS))["references"]}
+    assert {r["type"] for r in cited.values()} == {"data"}
+    for source in OURS.data:
+        public = source.address and source.citation and "not public" not in source.publisher
+        assert (source.name in cited) == bool(public), source.key
+    samhi = next(r for title, r in cited.items() if title.startswith("Small Area Mental Health Index"))
+    assert samhi["doi"] == "10.17638/datacat.liverpool.ac.uk/1188" and "url" not in samhi
+
+
 def test_nothing_is_said_of_a_doi_a_release_or_a_repository_that_does_not_exist() -> None:
     whole = "".join(dialects.files(OURS).values()) + json.dumps(dialects.crate(OURS))
     assert "10.5072" not in whole and "date-released" not in whole and "codeRepository" not in whole

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from biglocal.data import sources
 from biglocal.model import DataError, Study, type_config
@@ -233,6 +234,20 @@ def citation(made: Metadata) -> str:
             "issue": study.issue,
             "doi": study.doi,
         },
+        "references": [
+            _filled(
+                {
+                    "type": "data",
+                    "title": s.name,
+                    "authors": [{"name": s.publisher}],
+                    "doi": s.address.removeprefix(DOI) if s.address.startswith(DOI) else "",
+                    "url": "" if s.address.startswith(DOI) else s.address,
+                    "notes": s.vintage,
+                }
+            )
+            for s in made.data
+            if s.published
+        ],
     }
     return yaml(_filled(said))
 
@@ -418,6 +433,7 @@ def crate(made: Metadata) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         },
         *authors,
         *writers,
+        *({a.affiliation: _body(a.affiliation) for a in (*about.authors, *study.authors) if a.affiliation}.values()),
         {**funder, "@type": "Organization", "name": study.funder, "description": made.paid},
         {
             "@id": DOI + study.doi,
@@ -437,9 +453,20 @@ def crate(made: Metadata) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def _crate(author: Author) -> dict[str, Any]:
     body = {"@type": "Organization", "name": author.name}
     person = {"@type": "Person", "name": author.full, "givenName": author.given, "familyName": author.family}
-    own = body if author.name else {**person, "affiliation": author.affiliation}
-    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in author.full.lower())
-    return {"@id": ORCID + author.orcid if author.orcid else f"#{name}", **_filled(own)}
+    own = (
+        body
+        if author.name
+        else {**person, "affiliation": _body(author.affiliation) and {"@id": _at(author.affiliation)}}
+    )
+    return {"@id": ORCID + author.orcid if author.orcid else _at(author.full), **_filled(own)}
+
+
+def _body(name: str) -> dict[str, Any]:
+    return {"@id": _at(name), "@type": "Organization", "name": name} if name else {}
+
+
+def _at(name: str) -> str:
+    return "#" + quote(name.lower().replace(" ", "-"))
 
 
 def _dois(made: Metadata) -> list[str]:

@@ -53,6 +53,11 @@ class Source:
     steps: tuple[str, ...] = ()
 
     @property
+    def published(self) -> bool:
+        """Whether it has a publisher with a page, so that it can be cited as data."""
+        return bool(self.citation and self.address) and not self.publisher.startswith("not public")
+
+    @property
     def roles(self) -> tuple[str, ...]:
         """The roles of `data/folder.py` that its files play together; none for what never leaves a lab."""
         if self.tier != "open":
