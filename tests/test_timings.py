@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from biglocal import results, run, timings
 from biglocal import study as studies
-from biglocal import timings
-from biglocal.model import StudyError
+from biglocal.model import Analysis, BiglocalError, StudyError
+from biglocal.timings import Cost, Timings, duration, seconds, within
 
 
 def test_the_committed_file_is_of_what_the_study_has() -> None:
@@ -33,3 +34,88 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "timings.toml").write_text(text)
     with pytest.raises(StudyError, match=r"timings.toml: not a table of costs: .*nox -s benchmark -- exhibits"):
         timings.load(tmp_path / "timings.toml")
+
+
+@pytest.mark.parametrize(("text", "of"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("2h", 7200), ("1h1m1s", 3661)])
+def test_durations_are_read(text: str, of: float) -> None:
+    assert seconds(text) == of
+
+
+@pytest.mark.parametrize("text", ["", "0s", "10", "m", "-5m", "5m10h", "10 minutes", "1.5h"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(BiglocalError, match=r"not a duration. Give hours, minutes and seconds, say 90s, 10m or 1h30m"):
+        seconds(text)
+
+
+def test_durations_are_said() -> None:
+    said = [duration(x) for x in (0.31, 9.96, 40.2, 300, 4800, float("inf"))]
+    assert said == ["0.3 s", "10 s", "40 s", "5 min", "1 h 20 min", "not measured"]
+
+
+def made(part: str, count: int) -> list[Analysis]:
+    return [Analysis(f"{part}/{i}", part, "", "all", "", "", "none", "") for i in range(count)]
+
+
+PLAN = {p: made(p, n) for p, n in (("flow", 1), ("effects", 4), ("years", 2), ("placebo", 2), ("dose", 1))}
+WANTED = {
+    "flow": PLAN["flow"],
+    "placebo": PLAN["placebo"],
+    "effects": PLAN["effects"],
+    "years": [*PLAN["effects"], *PLAN["years"]],
+    "environment": [],
+    "dose": PLAN["dose"],
+}
+ALL = [a for some in PLAN.values() for a in some]
+COSTS = Timings(
+    "a machine; versions", Cost(3, 100), {},
+    {p: Cost(s, 100) for p, s in (("flow", 1), ("effects", 8), ("years", 10), ("placebo", 100))}, Cost(24, 100),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("budget", "there", "jobs", "chosen", "left"),
+    [
+        (7, (), 1, ["flow", "environment"], {"effects": 8, "years": 18}),  # 24 less parts of 19: five to begin and end
+        (14, (), 1, ["flow", "effects", "environment"], {"years": 10}),
+        (16.5, (), 1, ["flow", "effects", "environment"], {"years": 10}),
+        (16, ("effects/0", "effects/1"), 1, ["flow", "effects", "environment"], {"years": 10}),
+        (24, (), 1, ["flow", "effects", "years", "environment"], {}),
+        (15, (), 2, ["flow", "effects", "years", "environment"], {}),
+        (124, (), 1, ["flow", "effects", "years", "environment", "placebo"], {}),
+        (123, (), 1, ["flow", "effects", "years", "environment"], {"placebo": 100}),
+    ],
+)
+def test_what_fits_is_taken_in_the_reports_order_and_nothing_is_counted_twice(
+    budget: float, there: tuple[str, ...], jobs: int, chosen: list[str], left: dict[str, float]
+) -> None:
+    took, rest = within(budget, WANTED, there, ALL, COSTS, jobs)
+    assert list(took) == chosen
+    assert rest == left | {"dose": float("inf")} | ({} if "placebo" in took else {"placebo": 100 / jobs})
+    assert list(rest)[-1] == "placebo" or "placebo" in took  # on request last
+
+
+def test_a_budget_that_nothing_fits_is_refused() -> None:
+    with pytest.raises(
+        BiglocalError, match=r"5.0 s is less than the quickest exhibit takes, about 6.0 s on a machine\."
+    ):
+        within(5, WANTED, (), ALL, COSTS)
+
+
+def test_a_run_within_a_budget_makes_what_fits_and_says_the_rest(
+    small_tier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = {a.part: Cost(1000, 1) for a in studies.expand(studies.load())}
+    cheap = {"programme": Cost(0, 1), "flow": Cost(1, 1)}
+    monkeypatch.setattr(timings, "load", lambda: Timings("m", Cost(1, 1), {}, parts | cheap))
+    done = run.reproduce("secure", data=small_tier, outputs=tmp_path, budget=10)
+    assert {r.part for r in results.read(tmp_path / "secure" / "results.csv")} == {"programme", "flow"}
+    assert (tmp_path / "secure" / "tables" / "flow.csv").exists()
+    assert not (tmp_path / "secure" / "report.html").exists()
+    assert set(done.left) == set(studies.load().exhibits) - {"programme", "flow", "sources", "environment"}
+    assert [done.left[e] for e in ("placebo", "multiplicity", "balance")] == pytest.approx([1000] * 3)
+
+
+def test_no_costs_no_budget(small_tier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timings, "load", lambda: None)
+    with pytest.raises(BiglocalError, match=r"no analysis/timings.toml. Make it with .nox -s benchmark -- exhibits"):
+        run.reproduce("secure", data=small_tier, outputs=tmp_path, budget=10)

@@ -73,18 +73,25 @@ def reproduce(
     scheduler: Annotated[
         str, typer.Option(help="Dask cluster to work on instead: tcp://HOST:8786, or local:N for N processes here.")
     ] = "",
+    budget: Annotated[
+        str,
+        typer.Option(help="Time there is, say 90s or 10m: exhibits in the report's order that fit; lists the rest."),
+    ] = "",
     draws: Draws = "quick",
     study: StudyFile = None,
 ) -> None:
     """From data to report: estimate what is not yet in results.csv, then render every exhibit."""
-    from biglocal import run
+    from biglocal import run, timings
     from biglocal.study import PATH
 
     _draws(draws)
+    if budget and only:
+        raise BiglocalError("--budget chooses exhibits, --only names them. Give one of the two.")
     try:
         done = run.reproduce(
             tier, data=data, treated=treated, outputs=outputs or run.OUTPUTS, only=only or (), jobs=jobs,
-            scheduler=scheduler, draws=draws, study_path=study or PATH, progress=_progress, say=_say,
+            scheduler=scheduler, budget=timings.seconds(budget) if budget else None, draws=draws,
+            study_path=study or PATH, progress=_progress, say=_say,
         )  # fmt: skip
     except KeyboardInterrupt:
         _say("stopped; run the same line again and it goes on where it stopped")
@@ -93,7 +100,14 @@ def reproduce(
         f"{done.estimated} analyses estimated, {done.reused} reused; {done.inapplicable} do not apply to this tier"
     )
     typer.echo(f"{len(done.written)} files written to {_short(done.out)}")
-    if (done.out / "report.html").exists() and not only:
+    if done.left:
+        typer.echo("beyond the budget, and what each would add:")
+        for name, more in done.left.items():
+            typer.echo(f"    {name}: {timings.duration(more)}")
+        given = {"data": data, "treated": treated, "outputs": outputs, "study": study}
+        words = [f"--{k} {v}" for k, v in given.items() if v] + [f"--only {n}" for n in done.left]
+        typer.echo(f"to make them: biglocal reproduce {tier} {' '.join(words)}")
+    if (done.out / "report.html").exists() and not only and (not budget or done.out / "report.html" in done.written):
         typer.echo(f"report: {_short(done.out / 'report.html')} and report.pdf")
 
 

@@ -8,9 +8,9 @@ results.csv holds them as they may leave (release.py), and all else is made of r
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Done:
     reused: int
     written: tuple[Path, ...]
     inapplicable: int
+    left: dict[str, float] = field(default_factory=dict)  # exhibits beyond the budget, and the seconds each adds
 
 
 def reproduce(
@@ -47,6 +48,7 @@ def reproduce(
     only: Sequence[str] = (),
     jobs: int = 1,
     scheduler: str = "",
+    budget: float | None = None,
     draws: str = "quick",
     study_path: Path = PATH,
     manuscript: Path = MANUSCRIPT,
@@ -55,7 +57,8 @@ def reproduce(
 ) -> Done:
     """From data to report.
 
-    `only`: analysis ids (shell patterns allowed) or exhibit names; the rest is left as it is.
+    `only`: analysis ids (shell patterns allowed) or exhibit names; the rest is left as it is. `budget`: seconds, that
+    choose the exhibits instead (`timings.within`).
     `jobs`: worker processes, or `scheduler`: a Dask cluster's (runs.py); the results are the same. Raises
     `BiglocalError` for whatever the user can mend; on a tier whose rows are confidential also for whatever else goes
     wrong, without its text.
@@ -64,7 +67,9 @@ def reproduce(
     tier = data_load.load(tier_name, seed=study.seed, data=data, treated=treated, min_months=study.policy.min_months)
     out = outputs / tier.name
     with _quiet(out) if tier.quiet else nullcontext():
-        return _reproduce(study, tier, out, only, (jobs, scheduler), draws, study_path, manuscript, progress, say)
+        return _reproduce(
+            study, tier, out, only, (jobs, scheduler), budget, draws, study_path, manuscript, progress, say
+        )
 
 
 @contextmanager
@@ -91,6 +96,7 @@ def _reproduce(
     out: Path,
     only: Sequence[str],
     workers: tuple[int, str],
+    budget: float | None,
     draws: str,
     study_path: Path,
     manuscript: Path,
@@ -105,6 +111,12 @@ def _reproduce(
     out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is refused now
     table = _table(out)
     kept = _kept(out, table, digests, say)
+    left: dict[str, float] = {}
+    if budget is not None:
+        only, left = _affordable(study, plan, budget, kept, workers, manuscript)
+        wanted, shown = choose(study, plan, only, manuscript)
+    if only and shown >= _ordinary(study, manuscript):  # all that the report asks for: it is made whole
+        only = ()
     todo = [a for a in wanted if a.id not in kept]
     if todo:
         kept |= _estimate(study, tier, todo, kept, digests, out, count, workers, progress, say)
@@ -138,7 +150,7 @@ def _reproduce(
         record(key, [out / name for name in before["outputs"]])  # the code beside what made them may have changed
         (out / JOURNAL).unlink(missing_ok=True)
         results.write_text(out / MARK, _made_from(held, study))
-        return Done(out, len(todo), len(wanted) - len(todo), (), _inapplicable(kept))
+        return Done(out, len(todo), len(wanted) - len(todo), (), _inapplicable(kept), left)
     results.write_text(out / "results.csv", text)
     there = [out / name for name in before.get("outputs", {}) if (out / name).is_file()] if reuse else []
     record("", sorted({*there, out / "results.csv"}))  # from here on the table vouches for itself
@@ -161,7 +173,7 @@ def _reproduce(
         record(key, written)
     results.write_text(out / MARK, _made_from(held, study))
     (out / release.HELD / "error.txt").unlink(missing_ok=True)  # of a run before that failed
-    return Done(out, len(todo), len(wanted) - len(todo), written, _inapplicable(kept))
+    return Done(out, len(todo), len(wanted) - len(todo), written, _inapplicable(kept), left)
 
 
 def _inapplicable(kept: dict[str, tuple[Row, ...]]) -> int:
@@ -219,6 +231,33 @@ def choose(
     if any(a.part == MONEY and a.id in ids for a in plan):
         ids |= {a.id for a in sources(study)}
     return [a for a in plan if a.id in ids], frozenset(shown)
+
+
+def _ordinary(study: Study, manuscript: Path) -> set[str]:
+    """The exhibits that a run makes of itself, without being asked."""
+    from biglocal import exhibits
+
+    parts = {e: exhibits.parts(e, manuscript) for e in study.exhibits}
+    return {e for e, own in parts.items() if not own or own - set(ON_REQUEST)}
+
+
+def _affordable(
+    study: Study,
+    plan: Sequence[Analysis],
+    budget: float,
+    kept: Collection[str],
+    workers: tuple[int, str],
+    manuscript: Path,
+) -> tuple[tuple[str, ...], dict[str, float]]:
+    """The exhibits that a budget of seconds allows, and the rest with what they take, by measured costs."""
+    measured = timings.load()
+    if measured is None:
+        raise BiglocalError("--budget: there is no analysis/timings.toml. Make it with `nox -s benchmark -- exhibits`.")
+    jobs, scheduler = workers
+    kind, _, count = scheduler.partition(":")
+    processes = int(count) if kind == "local" and count.isdigit() and int(count) else jobs
+    wanted = {e: choose(study, plan, [e], manuscript)[0] for e in study.exhibits}
+    return timings.within(budget, wanted, kept, plan, measured, processes)
 
 
 def _kept(out: Path, table: Sequence[Row], digests: dict[str, str], say: Say) -> dict[str, tuple[Row, ...]]:

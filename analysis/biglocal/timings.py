@@ -6,12 +6,14 @@ timings.toml is an input like study.toml, so that outputs made from it keep the 
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from biglocal.model import StudyError
-from biglocal.study import ROOT
+from biglocal.model import Analysis, BiglocalError, StudyError
+from biglocal.study import ON_REQUEST, ROOT
 
 PATH = ROOT / "analysis" / "timings.toml"
 
@@ -29,13 +31,14 @@ class Timings:
     """Costs on `machine` (processor, memory, system, versions), of the synthetic tier with quick draws.
 
     `exhibits`: each made alone from nothing, in a process of its own. `parts`: all analyses of a part, once `start` is
-    done: the libraries loaded, tables read and comparisons matched.
+    done: the libraries loaded, tables read and comparisons matched. `whole`: a first run, with the report.
     """
 
     machine: str
     start: Cost
     exhibits: dict[str, Cost]
     parts: dict[str, Cost]
+    whole: Cost | None = None
 
 
 def load(path: Path = PATH) -> Timings | None:
@@ -47,9 +50,72 @@ def load(path: Path = PATH) -> Timings | None:
         return None
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        tables = [{k: Cost(**v) for k, v in raw[t].items()} for t in ("exhibits", "parts")]
-        return Timings(str(raw["machine"]), Cost(**raw["start"]), *tables)
+        exhibits, parts = ({k: Cost(**v) for k, v in raw[t].items()} for t in ("exhibits", "parts"))
+        whole = Cost(**raw["whole"]) if "whole" in raw else None
+        return Timings(str(raw["machine"]), Cost(**raw["start"]), exhibits, parts, whole)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as e:
         raise StudyError(
             f"{path.name}: not a table of costs: {e}. Make it again with `nox -s benchmark -- exhibits`."
         ) from None
+
+
+def seconds(text: str) -> float:
+    """A duration such as 90s, 10m or 1h30m, in seconds. Raises `BiglocalError` for anything else, and for nought."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
+    total = sum(int(n or 0) * f for n, f in zip(found.groups(), (3600, 60, 1), strict=True)) if found else 0
+    if not total:
+        raise BiglocalError(f"--budget {text}: not a duration. Give hours, minutes and seconds, say 90s, 10m or 1h30m.")
+    return float(total)
+
+
+def duration(of: float) -> str:
+    """Seconds as people say them: `0.3 s`, `40 s`, `5 min`, `1 h 20 min`; infinity was not measured."""
+    if of == float("inf"):
+        return "not measured"
+    if of < 100:
+        return f"{of:.1f} s" if of < 9.95 else f"{of:.0f} s"
+    hours, minutes = divmod(round(of / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def within(
+    budget: float,
+    exhibits: Mapping[str, Sequence[Analysis]],
+    there: Collection[str],
+    plan: Sequence[Analysis],
+    timings: Timings,
+    jobs: int = 1,
+) -> tuple[tuple[str, ...], dict[str, float]]:
+    """The exhibits that can be made in `budget` seconds by `jobs` processes, and the rest with what each adds.
+
+    Rule: in the report's order, those on request last; each exhibit is taken whose analyses, less those that another
+    has or that are `there` (ids), take no more than what is left once the run has begun and the report is set. An
+    analysis takes its part's mean. A part that was never measured does not fit.
+
+    Raises `BiglocalError` where nothing fits.
+    """
+    count: dict[str, int] = {}
+    for a in plan:
+        count[a.part] = count.get(a.part, 0) + 1
+    each = {p: timings.parts[p].seconds / n / jobs if p in timings.parts else float("inf") for p, n in count.items()}
+    ordinary = sum(c.seconds for p, c in timings.parts.items() if p not in ON_REQUEST)
+    fixed = timings.start.seconds if timings.whole is None else max(timings.whole.seconds - ordinary, 0)
+    had, spent = set(there), fixed
+    chosen: list[str] = []
+    left: dict[str, float] = {}
+    last = sorted(exhibits, key=lambda e: bool(exhibits[e]) and all(a.part in ON_REQUEST for a in exhibits[e]))
+    for name in last:
+        more = sum(each[a.part] for a in exhibits[name] if a.id not in had)
+        if spent + more <= budget:
+            chosen.append(name)
+            had |= {a.id for a in exhibits[name]}
+            spent += more
+        else:
+            left[name] = more
+    if not any(exhibits[e] for e in chosen):
+        least = fixed + min((s for s in left.values()), default=0)
+        raise BiglocalError(
+            f"--budget: {duration(budget)} is less than the quickest exhibit takes, about {duration(least)} on "
+            f"{timings.machine.split(';')[0]}. Give more, or name exhibits with --only."
+        )
+    return tuple(chosen), left
