@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from biglocal.archive.rules import CLASSES, REASONS, RULES, STANDARDS
+from biglocal import verify
+from biglocal.archive.rules import RULES, STANDARDS
 
 
 def test_every_rule_has_its_standard_id_title_and_question() -> None:
@@ -33,7 +34,13 @@ def test_template_sections_stand_in_the_templates_order() -> None:
     assert all(RULES[i].heading for i in RULES if i.startswith("SSDE"))
 
 
-def test_classes_and_reasons_have_names_that_differ() -> None:
-    for table in (CLASSES, REASONS):
-        assert len({name for name, _ in table.values()}) == len(table)
-    assert (len(CLASSES), len(REASONS)) == (4, 10)
+# AEADataEditor/replication-template, REPLICATION.md, Reason for incomplete reproducibility
+AEA = {
+    "Discrepancy in output", "Bugs in code", "Code missing", "Data preparation code missing", "Code not functional",
+    "Software not available to replicator", "Insufficient time available to replicator", "Data missing",
+    "Data not available", "Missing README",
+}  # fmt: skip
+
+
+def test_the_reasons_that_verify_gives_are_those_of_the_aeas_form() -> None:
+    assert {name for name, _ in verify.REASONS.values()} - {""} <= AEA

@@ -26,7 +26,7 @@ from biglocal.timings import Timings
 from biglocal.timings import load as load_timings
 
 CODECHECK = "https://codecheck.org.uk/spec/config/1.0/"
-MADE = ("truth", "members_truth", "simulation", "recovery")  # parts that need effects that are known
+MADE = ("truth", "members_truth", "simulation", "simulated_power", "recovery")  # parts of known effects alone
 WRITERS = {  # header's source -> the function of exhibits/tabulate.py that makes the lines
     "run": "_run_lines", "environment": "_environment_lines", "published": "_published_lines",
 }  # fmt: skip

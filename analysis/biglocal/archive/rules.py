@@ -174,25 +174,3 @@ def _principles() -> tuple[Rule, ...]:
 
 
 RULES = {rule.id: rule for rule in (*_dcas(), *_ssde(), *_codecheck(), *_principles())}
-
-# The AEA's classes of a replication, best first, and what each takes; code -> (name, meaning).
-CLASSES = {
-    "full": ("full reproduction", "All results come out; changes of no weight in a few numbers are allowed."),
-    "minor": ("full reproduction with minor issues", "The same, with faults that do not touch the results."),
-    "partial": ("partial reproduction", "More than a quarter of programs or numbers differ, or data are closed."),
-    "none": ("not able to reproduce most or all of the results", "Fewer than a quarter of the results come out."),
-}
-
-# The AEA's reasons why a replication is incomplete; code -> (name, meaning).
-REASONS = {
-    "discrepancy": ("Discrepancy in output", "Numbers or figures differ from the paper."),
-    "bugs": ("Bugs in code", "Faults that the replicator could mend, and the author should."),
-    "code-missing": ("Code missing", "A program that is needed is not in the package."),
-    "preparation-missing": ("Data preparation code missing", "The missing program is one that prepares data."),
-    "not-functional": ("Code not functional", "A fault stopped the replication."),
-    "software": ("Software not available to replicator", "No licence, or the version is gone."),
-    "time": ("Insufficient time available to replicator", "It would take weeks, or a machine that is not at hand."),
-    "data-missing": ("Data missing", "Data that should be there, or be had as the README says, are not."),
-    "data-closed": ("Data not available", "Data that must be applied for or bought first."),
-    "readme": ("Missing README", "No README, or not one that the policy accepts."),
-}
