@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from biglocal import diff, provenance, release, results
-from biglocal.archive import crate, pack
+from biglocal.archive import crate, dialects, pack
 from biglocal.archive.crate import About, Action, File
+from biglocal.archive.dialects import Metadata
 from biglocal.model import DataError, Study, VerifyError
 from biglocal.study import HERE, MANUSCRIPT, ON_REQUEST, PATH, ROOT
 from biglocal.study import load as load_study
 
-REPORT = "10.3310/GRMA6711"
 TEMPLATE = HERE / "archive" / "ARCHIVE.txt"
 CHECK = HERE / "archive" / "check.py"
 MEANING = {  # column of results.csv -> what it is, for who has nothing but ARCHIVE.txt
@@ -128,10 +128,10 @@ def make(
         payload |= _data(study, record)
     whole: dict[str, bytes | Path] = {**payload, **wheels}
     checker = CHECK.read_bytes()
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    about = _about(project, study, commit, record, whole)
+    made = dialects.read(study, root)
+    about = _about(made, commit, record, whole)
     at = "" if flat else "data/"
-    text = _archive_text(about, commit, record, checker, at, bool(wheels))
+    text = _archive_text(about, made, commit, record, checker, at, bool(wheels))
     beside: dict[str, bytes | Path] = {"ARCHIVE.txt": text.encode(), "check_bundle.py": checker}
     whole |= beside if flat else {}
     said = {name: File(size, hashes[0]) for name, (size, hashes) in ((n, pack.sums(c)) for n, c in whole.items())}
@@ -142,14 +142,14 @@ def make(
         files, top, last = pack.flat(whole), "", "SHA256SUMS"
     else:
         info = {
-            "Bag-Software-Agent": f"{project['name']} {project['version']}",
+            "Bag-Software-Agent": f"{made.name} {made.version}",
             "Bagging-Date": commit.time.date().isoformat(),
-            "External-Description": about.description,
+            "External-Description": about.root["description"],
             "External-Identifier": commit.id,
-            "Source-Organization": "; ".join(about.authors),
+            "Source-Organization": "; ".join(a.full for a in made.about.authors),
         }
         files, last = pack.bag(whole, beside, info), "tagmanifest-sha256.txt"
-        top = f"{project['name']}-{project['version']}-{tier}/"
+        top = f"{made.name}-{made.version}-{tier}/"
     say(f"packing {len(files):,} files")
     pack.write(out, files, commit.time, frozenset(at + name for name in executable), top)
     listed = files[last]
@@ -354,9 +354,7 @@ def _actions(study: Study, record: Mapping[str, Any], files: Iterable[str], rows
     )  # fmt: skip
 
 
-def _about(
-    project: Mapping[str, Any], study: Study, commit: Commit, record: Mapping[str, Any], files: Iterable[str]
-) -> About:
+def _about(made: Metadata, commit: Commit, record: Mapping[str, Any], files: Iterable[str]) -> About:
     tier = record["tier"]
     folders = {
         "source/": f"The program and the text at commit {commit.id}, with the locks of what it runs on and the "
@@ -366,11 +364,14 @@ def _about(
         "wheelhouse/": "The libraries, to install from without a network, by platform.",
     }
     there = {name: text for name, text in folders.items() if any(f.startswith(name) for f in files)}
-    return About(
-        f"{study.title} ({tier} tier)", f"{project['description']}. {_banner(record)}",
-        project["version"], commit.id, commit.time.date().isoformat(), ("The biglocal authors",),
-        ("Big Local", "difference-in-differences", "matching", "replication"), project["license"], REPORT, there,
-    )  # fmt: skip
+    root, entities = dialects.crate(made)
+    root |= {
+        "name": f"{root['name']} ({tier} tier)",
+        "description": f"{root['description']} {_banner(record)}",
+        "version": f"{made.version}, commit {commit.id}",
+        "publisher": root["author"][0],
+    }
+    return About(root, entities, commit.time.date().isoformat(), made.version, there)
 
 
 def _banner(record: Mapping[str, Any]) -> str:
@@ -383,14 +384,14 @@ def _banner(record: Mapping[str, Any]) -> str:
 
 
 def _archive_text(
-    about: About, commit: Commit, record: Mapping[str, Any], checker: bytes, at: str, wheels: bool
+    about: About, made: Metadata, commit: Commit, record: Mapping[str, Any], checker: bytes, at: str, wheels: bool
 ) -> str:
     """ARCHIVE.txt: one page for a reader who has nothing else."""
     changed = f"\nNOT ALL OF IT: {len(commit.changed)} files were changed after it; {at}changes.diff holds the changes."
     offline = f"--no-index --find-links {at}wheelhouse/linux "
     return TEMPLATE.read_text(encoding="utf-8").format(
-        name=about.name,
-        report=about.report,
+        name=about.root["name"],
+        report=made.about.study.doi,
         banner=_banner(record),
         commit=commit.id,
         date=about.date,
@@ -403,7 +404,7 @@ def _archive_text(
         at=at,
         tier=record["tier"],
         columns=_lines(MEANING),
-        licence=about.licence,
+        licence=made.licence,
         data="The data too: the program makes them." if "data/" in about.folders else "No data are here.",
         wheels=" Each wheel holds its own licence, in its *.dist-info." if wheels else "",
     )

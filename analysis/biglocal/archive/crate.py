@@ -19,7 +19,6 @@ PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 PYTHON = "#python"
 PROGRAM = "#biglocal"
 AGENT = "#agent"
-LICENCES = {"MIT": ("https://spdx.org/licenses/MIT", "MIT License", "Use, change and pass on, with the notice kept.")}
 TYPES = {  # here, as each system has a table of its own; a name without an ending (LICENSE) is text
     ".csv": "text/csv", ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
     ".j2": "text/plain", ".js": "text/javascript", ".json": "application/json", ".jsonld": "application/ld+json",
@@ -52,18 +51,18 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the root says of itself. `date` is an ISO date."""
+    """What the root says of itself.
 
-    name: str
-    description: str
-    version: str
-    commit: str
+    `root`: its properties, with at least `name`, `license` and `author` (dialects.crate gives them), and `entities`
+    those that it points to. `date`: an ISO date, of the deposit and of what was run. `version`: of the programs.
+    `folders`: folder of the crate, with its slash -> what it holds.
+    """
+
+    root: Mapping[str, Any]
+    entities: Sequence[Mapping[str, Any]]
     date: str
-    authors: tuple[str, ...]
-    keywords: tuple[str, ...]
-    licence: str
-    report: str  # DOI of the report that is replicated
-    folders: Mapping[str, str]  # folder of the crate -> what it holds
+    version: str
+    folders: Mapping[str, str]
 
 
 def describe(files: Mapping[str, File], actions: Iterable[Action], about: About) -> str:
@@ -74,7 +73,7 @@ def describe(files: Mapping[str, File], actions: Iterable[Action], about: About)
     date = {"endTime": about.date, "agent": {"@id": AGENT}}
     steps = list(actions)
     programs = {s.program for s in steps} - {PROGRAM}
-    graph = [*_root(files, steps, about)]
+    graph = _root(files, steps, about)
     graph += [_folder(name, files, text) for name, text in sorted(about.folders.items())]
     graph += [_file(name, files[name], programs, about) for name in sorted(files)]
     graph += [
@@ -94,11 +93,8 @@ def describe(files: Mapping[str, File], actions: Iterable[Action], about: About)
     return json.dumps({"@context": context, "@graph": graph}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _root(files: Mapping[str, File], steps: Sequence[Action], about: About) -> list[dict[str, Any]]:
-    address, licence, permits = LICENCES[about.licence]
-    report = f"https://doi.org/{about.report}"
-    loose = [f for f in files if "/" not in f]
-    outermost = [f for f in about.folders if not any(f != g and f.startswith(g) for g in about.folders)]
+def _root(files: Mapping[str, File], steps: Sequence[Action], about: About) -> list[Mapping[str, Any]]:
+    loose = sorted(f for f in files if "/" not in f)
     return [
         {
             "@id": NAME,
@@ -110,23 +106,14 @@ def _root(files: Mapping[str, File], steps: Sequence[Action], about: About) -> l
         {
             "@id": "./",
             "@type": "Dataset",
-            "name": about.name,
-            "description": about.description,
-            "version": f"{about.version}, commit {about.commit}",
+            **about.root,
             "datePublished": about.date,
-            "license": {"@id": address},
-            "author": [{"@id": f"#author-{n}"} for n, _ in enumerate(about.authors, 1)],
-            "publisher": {"@id": "#author-1"},
-            "keywords": list(about.keywords),
-            "isBasedOn": {"@id": report},
             "conformsTo": {"@id": PROFILE},
-            "hasPart": _ids([*sorted(outermost), *sorted(loose)]),
+            "hasPart": _ids([*sorted(about.folders), *loose]),
             "mentions": _ids(s.id for s in steps),
         },
+        *about.entities,
         {"@id": PROFILE, "@type": ["CreativeWork", "Profile"], "name": "Process Run Crate", "version": "0.5"},
-        {"@id": address, "@type": "CreativeWork", "name": licence, "description": permits},
-        {"@id": report, "@type": "ScholarlyArticle", "name": "The report that is replicated"},
-        *({"@id": f"#author-{n}", "@type": "Organization", "name": a} for n, a in enumerate(about.authors, 1)),
         {"@id": AGENT, "@type": "Organization", "name": "Whoever ran the commands: a run keeps no name"},
         {
             "@id": PROGRAM,
