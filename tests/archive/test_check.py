@@ -25,7 +25,7 @@ TOP = "thing-1.0/"
 
 def files(flat: bool) -> dict[str, bytes]:
     said = {name: File(size, hashes[0]) for name, (size, hashes) in ((n, pack.sums(b)) for n, b in PAYLOAD.items())}
-    about = About({"name": "n"}, (), "2024-02-29", "1", {"a/": "As", "b/": "Bs"})
+    about = About({"name": "n"}, (), "2024-02-29", "1", "3.11.7", {"a/": "As", "b/": "Bs"})
     payload = PAYLOAD | {crate.NAME: crate.describe(said, (), about).encode()}
     made = (
         pack.flat(payload)

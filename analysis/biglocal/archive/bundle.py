@@ -371,7 +371,7 @@ def _about(made: Metadata, commit: Commit, record: Mapping[str, Any], files: Ite
         "version": f"{made.version}, commit {commit.id}",
         "publisher": root["author"][0],
     }
-    return About(root, entities, commit.time.date().isoformat(), made.version, there)
+    return About(root, entities, commit.time.date().isoformat(), made.version, record["versions"]["python"], there)
 
 
 def _banner(record: Mapping[str, Any]) -> str:

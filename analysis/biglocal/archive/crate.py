@@ -54,7 +54,8 @@ class About:
     """What the root says of itself.
 
     `root`: its properties, with at least `name`, `license` and `author` (dialects.crate gives them), and `entities`
-    those that it points to. `date`: an ISO date, of the deposit and of what was run. `version`: of the programs.
+    those that it points to. `date`: an ISO date, of the deposit and of what was run. `version`: of the programs, and
+    `python` that they ran on.
     `folders`: folder of the crate, with its slash -> what it holds.
     """
 
@@ -62,6 +63,7 @@ class About:
     entities: Sequence[Mapping[str, Any]]
     date: str
     version: str
+    python: str
     folders: Mapping[str, str]
 
 
@@ -119,10 +121,17 @@ def _root(files: Mapping[str, File], steps: Sequence[Action], about: About) -> l
             "@id": PROGRAM,
             "@type": "SoftwareApplication",
             "name": "biglocal",
-            "softwareVersion": about.version,
-            "description": "The command line of this package (source/analysis/biglocal).",
+            "version": about.version,
+            "description": "The command line of this package.",
+            "url": {"@id": "source/"},
         },
-        {"@id": PYTHON, "@type": "ComputerLanguage", "name": "Python", "url": "https://www.python.org"},
+        {
+            "@id": PYTHON,
+            "@type": "ComputerLanguage",
+            "name": "Python",
+            "version": about.python,
+            "url": "https://www.python.org",
+        },
     ]
 
 
