@@ -91,6 +91,7 @@ def describe(files: Mapping[str, File], actions: Iterable[Action], about: About)
         }
         for step in steps
     ]
+    graph = [{k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in e.items()} for e in graph]
     context = f"https://w3id.org/ro/crate/{VERSION}/context"
     return json.dumps({"@context": context, "@graph": graph}, indent=1, ensure_ascii=False) + "\n"
 
