@@ -46,6 +46,7 @@ VERBS = {  # session: what `biglocal` is called with, what `nox -l` says, and th
     "reproduce": (["reproduce"], "Data to report; with real data: `-- open --data DIR --treated FILE`."),
     "verify": (["verify"], "Compare outputs/ with the committed reference, exhibit by exhibit."),
     "audit": (["audit"], "Every rule that data editors, codecheckers and archives judge by.", "archive"),
+    "bundle": (["bundle"], "One deposit for an archive, into dist/; without libraries: `-- --no-wheelhouse`."),
     "data": (["data"], "Fetch the open data into data-raw/open, or say how to get it: `-- --help`."),
     "placebo": (["reproduce", "--only=placebo"], "200 placebo lists: how often the design rejects in vain."),
     "simulate": (
@@ -66,8 +67,9 @@ def _verb(words: list[str], doc: str, lock: str = "run") -> Callable[[nox.Sessio
     return run
 
 
+wheels = [] if (ROOT / "dist" / "offline").exists() or "--" in sys.argv else ["wheelhouse"]  # made before, if need be
 for name, (words, *more) in VERBS.items():
-    nox.session(_verb(words, *more), name=name)
+    nox.session(_verb(words, *more), name=name, requires=wheels if name == "bundle" else None)
 
 
 @nox.session

@@ -299,7 +299,7 @@ def _wheels(wheelhouse: Path, root: Path) -> dict[str, Path]:
 
     Raises `DataError` for a folder that is none, or of other locks, or that holds another wheel.
     """
-    again = "Move it away and run `nox -s wheelhouse`, or leave wheels out with --no-wheelhouse."
+    again = "Move it away, if it is there, and run `nox -s wheelhouse`, or leave wheels out with --no-wheelhouse."
     text = ""
     for lock in ("run.txt", "nox.txt"):
         theirs, ours = wheelhouse / "source" / "locks" / lock, (root / "locks" / lock).read_bytes()

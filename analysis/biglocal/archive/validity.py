@@ -12,6 +12,7 @@ from biglocal import diff, provenance, results, verify
 from biglocal.archive import editors
 from biglocal.archive.package import REPRODUCE, SESSION, Answer, Package, aside, held, judged, rule, unseen
 from biglocal.data.tables import datapackage
+from biglocal.model import BiglocalError
 from biglocal.study import HERE, ROOT
 
 # --- the run ----------------------------------------------------------------------------------------------------
@@ -184,17 +185,13 @@ def _bag(p: Package) -> Answer:
 
 def _crate(profile: str) -> Callable[[Package], Answer]:
     def judge(p: Package) -> Answer:
-        try:
-            from rocrate_validator import services
-        except ImportError:
-            return unseen(f"the validator of RO-Crates is not installed here; {SESSION}")
         at = next((f for f in (p.unpacked, p.unpacked / "data") if (f / "ro-crate-metadata.json").is_file()), None)
         if at is None:
             return Answer("fail", ("no ro-crate-metadata.json",))
-        found = services.validate(
-            {"rocrate_uri": str(at), "profile_identifier": profile, "requirement_severity": "REQUIRED", "offline": True}
-        )
-        faults = [f"{i.check.identifier}: {i.message}" for i in found.get_issues()]
+        try:
+            faults = roc.validate(at, profile)
+        except BiglocalError:
+            return unseen(f"the validator of RO-Crates is not installed here; {SESSION}")
         return judged(faults, f"{profile}, required level")
 
     return _of_bundle(judge)
