@@ -414,10 +414,13 @@ def unpacked(clone: Path, tmp_path: Path) -> Path:
     return tmp_path / TOP
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # rdflib's, of itself
 @pytest.mark.parametrize("profile", ["ro-crate-1.2", "process-run-crate-0.5"])
 def test_roc_validator(unpacked: Path, profile: str) -> None:
     pytest.importorskip("rocrate_validator", reason="in the environment `archive` alone: locks/archive.txt")
     assert roc.validate(unpacked / "data", profile) == ()
+    if profile == "ro-crate-1.2":  # it takes half a minute
+        return
     graph = json.loads((unpacked / "data" / crate.NAME).read_text(encoding="utf-8"))
     graph["@graph"] = [e for e in graph["@graph"] if e["@id"] not in (crate.PROGRAM, crate.PROFILE)]
     (unpacked / "data" / crate.NAME).write_text(json.dumps(graph), encoding="utf-8")
@@ -428,7 +431,11 @@ def test_bagit(unpacked: Path) -> None:
     bagit = pytest.importorskip("bagit", reason="in the environment `archive` alone: locks/archive.txt")
     bag = bagit.Bag(str(unpacked))
     bag.validate()
-    assert bag.version_info == (1, 0) and bag.algorithms == ["sha256", "sha512"] and not bag.missing_optional_tagfiles()
+    assert (
+        bag.version_info == (1, 0)
+        and bag.algorithms == ["sha256", "sha512"]
+        and not list(bag.missing_optional_tagfiles())
+    )
     (unpacked / "data" / "source" / "LICENSE").write_text("none")
     with pytest.raises(bagit.BagValidationError):
         bagit.Bag(str(unpacked)).validate()

@@ -9,18 +9,22 @@ from __future__ import annotations
 import tempfile
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from biglocal.model import BiglocalError
 from biglocal.study import HERE
+
+if TYPE_CHECKING:
+    import requests
 
 CONTEXTS = {"https://w3id.org/ro/crate/1.2/context": HERE / "archive" / "contexts" / "ro-crate-1.2.jsonld"}
 
 
 def validate(folder: Path, profile: str, level: str = "REQUIRED") -> tuple[str, ...]:
-    """What roc-validator finds wrong with an RO-Crate by a profile (ro-crate-1.2, process-run-crate-0.5): `check: sentence`.
+    """What roc-validator finds wrong with an RO-Crate: `check: sentence`.
 
-    `level`: REQUIRED, RECOMMENDED or OPTIONAL. Raises `BiglocalError` where it is not installed.
+    `profile`: ro-crate-1.2 or process-run-crate-0.5. `level`: REQUIRED, RECOMMENDED or OPTIONAL.
+    Raises `BiglocalError` where it is not installed.
     """
     try:
         from rocrate_validator import services
@@ -43,7 +47,6 @@ def validate(folder: Path, profile: str, level: str = "REQUIRED") -> tuple[str, 
 
 def _fill(cache: Path) -> None:
     """Put the contexts into a cache as if they had been fetched."""
-    import requests
     from requests.adapters import HTTPAdapter
     from requests_cache import CachedSession
     from urllib3 import HTTPResponse

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from biglocal import diff, provenance, results, verify
-from biglocal.archive import editors
+from biglocal.archive import editors, roc
 from biglocal.archive.package import REPRODUCE, SESSION, Answer, Package, aside, held, judged, rule, unseen
 from biglocal.data.tables import datapackage
 from biglocal.model import BiglocalError
