@@ -226,6 +226,7 @@ def outputs(out: Path, study: Study, rows: Sequence[Row], /, **record: Any) -> P
         "tier": "synthetic", "banner": "SYNTHETIC", "draws": "quick", "seed": study.seed, "study": {}, "lock": "l" * 64,
         "code": {"estimate.py": "c"}, "manuscript": {}, "data": {}, "versions": {"python": "3.11.7"},
         "machine": {"platform": "Linux x86_64", "blas": "openblas Haswell"},
+        "rendered_from": "r" * 64,
         "results": results.digest((out / "results.csv").read_bytes()),
         "outputs": {p.relative_to(out).as_posix(): results.digest(p.read_bytes()) for p in files},
     }  # fmt: skip

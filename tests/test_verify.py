@@ -247,6 +247,13 @@ def test_what_a_run_spoiled_is_not_accepted(first: tuple[Path, Path], tmp_path: 
     assert not (tmp_path / "expected").exists()
 
 
+def test_a_part_of_a_run_does_not_become_the_reference(study: Study, tmp_path: Path) -> None:
+    out = fake_rows.outputs(tmp_path / "synthetic", study, plain(study), rendered_from="")
+    with pytest.raises(VerifyError, match="accept it whole"):
+        verify.accept(out, tmp_path / "expected" / "synthetic-quick.csv")
+    assert not (tmp_path / "expected").exists()
+
+
 def test_json_and_markdown_say_the_same(first: tuple[Path, Path], study: Study, tmp_path: Path) -> None:
     rows = move(plain(study), "dose", 3.0, study)
     found = verify.verify(fake_rows.outputs(tmp_path / "out", study, rows), first[1], study)

@@ -39,6 +39,10 @@ REASONS = {  # our code: the reason as the form of the AEA Data Editor's reports
     "no-reference": ("", "made on request here; the reference has no rows to hold it against"),
     "of-the-run": ("", "says of which rows and what software the run is, so it is not that of another run"),
 }  # fmt: skip
+CLASSES = (  # of the same form, best first
+    "Full reproduction", "Full reproduction with minor issues", "Partial reproduction (see above)",
+    "Not able to reproduce most or all of the results (reasons see above)",
+)  # fmt: skip
 WORST = tuple(REASONS)  # of several reasons the first is named
 NUMBERS = (
     "estimate", "std_error", "df", "statistic", "p_value", "p_adjusted", "conf_low", "conf_high", "conf_level",
@@ -160,11 +164,15 @@ def _cells(a: Row, b: Row, tolerance: Tolerance, alpha: float) -> Iterable[Cell]
 def accept(out: Path, expected: Path) -> tuple[Path, Path]:
     """Make the run in `out` the reference: its rows at `expected`, its record beside as .json.
 
-    Raises `VerifyError` for outputs that are no longer what the run wrote.
+    Raises `VerifyError` for outputs that are no longer what the run wrote, or of which it made a part alone.
     """
     if wrong := provenance.altered(out):
         raise VerifyError(
             f"{wrong[0]}. Run `biglocal reproduce {out.name}` again before its results become the reference."
+        )
+    if not provenance.last(out).get("rendered_from"):
+        raise VerifyError(
+            f"the last run made a part of the outputs (--only). Run `biglocal reproduce {out.name}`, then accept it whole."
         )
     beside = expected.with_suffix(".json")
     results.write_text(expected, (out / "results.csv").read_text(encoding="utf-8"))
@@ -218,7 +226,7 @@ def _record(expected: Path) -> dict[str, Any]:
 
 
 def _environment(made: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str, ...]:
-    a, b = ({"lock": r["lock"][:12], **r.get("versions", {}), **r.get("machine", {})} for r in (made, record))
+    a, b = ({"lock": str(r.get("lock"))[:12], **r.get("versions", {}), **r.get("machine", {})} for r in (made, record))
     keys = sorted(a.keys() | b.keys())
     return tuple(f"{k} {a.get(k, 'absent')} -> {b.get(k, 'absent')}" for k in keys if a.get(k) != b.get(k))
 
@@ -328,9 +336,7 @@ def markdown(v: Verification) -> str:
         why = f"`{verdict.code}`: {meaning}{f' ({aea})' if aea else ''}" if verdict.code else ""
         lines.append(f"| {verdict.exhibit} | {verdict.verdict} | {(why + where).replace('|', '/')} |")
     reasons = {REASONS[w.code][0] for w in v.verdicts if w.code}
-    classes = ("Full reproduction", "Full reproduction with minor issues", "Partial reproduction (see above)",
-               "Not able to reproduce most or all of the results (reasons see above)")  # fmt: skip
-    lines += ["", _sum(v), "", *(f"- [{'x' if c == classification(v) else ' '}] {c}" for c in classes)]
+    lines += ["", _sum(v), "", *(f"- [{'x' if c == classification(v) else ' '}] {c}" for c in CLASSES)]
     lines += ["", "### Reason for incomplete reproducibility", ""]
     known = dict.fromkeys(aea for aea, _ in REASONS.values() if aea)
     return "\n".join([*lines, *(f"- [{'x' if r in reasons else ' '}] `{r}`" for r in known)]) + "\n"
@@ -347,13 +353,14 @@ def as_json(v: Verification) -> str:
 
 
 def classification(v: Verification) -> str:
-    """The class of the AEA Data Editor's form: full only if every exhibit was made, compared, and agrees."""
+    """The class of the AEA Data Editor's form: full only if every exhibit was made, compared, and agrees.
+
+    Fewer than a quarter is its bound for the lowest class; what lies between is partial.
+    """
     good = sum(w.verdict in (IDENTICAL, WITHIN) or w.code == "of-the-run" for w in v.verdicts)
     if good == len(v.verdicts):
-        return "Full reproduction"
-    if 2 * good < len(v.verdicts):
-        return "Not able to reproduce most or all of the results (reasons see above)"
-    return "Partial reproduction (see above)"
+        return CLASSES[0]
+    return CLASSES[3] if 4 * good < len(v.verdicts) else CLASSES[2]
 
 
 def _heading(v: Verification) -> list[str]:
