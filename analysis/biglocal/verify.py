@@ -172,7 +172,8 @@ def accept(out: Path, expected: Path) -> tuple[Path, Path]:
         )
     if not provenance.last(out).get("rendered_from"):
         raise VerifyError(
-            f"the last run made a part of the outputs (--only). Run `biglocal reproduce {out.name}`, then accept it whole."
+            f"the last run made a part of the outputs (--only). Run `biglocal reproduce {out.name}`, then "
+            f"accept it whole."
         )
     beside = expected.with_suffix(".json")
     results.write_text(expected, (out / "results.csv").read_text(encoding="utf-8"))
