@@ -12,6 +12,8 @@ from typing import Any
 from biglocal import exhibits, results, worth
 from biglocal.model import Analysis, Run, Study
 from biglocal.results import Row
+from biglocal.specifications import DIMENSIONS
+from biglocal.specifications import expand as expand_specifications
 from biglocal.study import MONEY, expand
 
 RUN = Run(
@@ -99,6 +101,29 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
                 said("minimum_detectable", 1 / n, period=n, conf_low=0.9 / n, conf_high=1.1 / n, n_treated_clusters=n),
                 said("minimum_detectable_formula", 1 / n, period=n),
             )
+        ]  # fmt: skip
+    if a.part == "multiverse":
+        names = ("median", "share_same_sign", "share_significant", "stouffer", "max_z")
+        curve = [
+            x
+            for n in names
+            for x in (
+                said("curve", 0.1, level=n, p_value=0.2),
+                said("drawn", 0.0, level=n, conf_low=-0.2, conf_high=0.2),
+            )
+        ]
+        ends = {"conf_low": -0.1, "conf_high": 0.2}
+        null = [
+            said("null_curve", i / 500 - 0.1, period=i, conf_low=i / 500 - 0.2, conf_high=i / 500) for i in range(101)
+        ]
+        specs = expand_specifications(study)[0]
+        chosen = [*DIMENSIONS, "interactions"]
+        options = dict.fromkeys(f"{d}: {getattr(s, d)}" for d in DIMENSIONS for s in specs)
+        return [
+            said("specifications", 50.0), *curve, said("curve", 3.0, level="told_apart"), *null,
+            *(said(t, 0.3, **ends) for t in ("vibration", "vibration_p", "share_flipped")),
+            *(said("choice", 0.1, level=d) for d in chosen), *(said("option", 0.1, level=o) for o in options),
+            *(tested("specification", r.gauss(0, 0.1), level=s.name) for s in specs[::30]),
         ]  # fmt: skip
     if a.part == "participation":
         counts = ("approached", "answered", "new", "answered_first", "answered_all")

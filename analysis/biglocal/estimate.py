@@ -39,9 +39,9 @@ UNITS = {  # of terms that are not in their outcome's
     "specifications": "specifications",
     "told_apart": "specifications",
     "vibration_p": "powers of ten",
-    **dict.fromkeys(("stouffer", "null_stouffer", "max_z", "null_max_z"), "z"),
+    "stouffer": "z",
+    "max_z": "z",
     **dict.fromkeys(("share_same_sign", "share_significant", "share_flipped", "choice"), "share"),
-    **dict.fromkeys(("null_share_same_sign", "null_share_significant"), "share"),
 }
 OF_ALL = (
     "relative_magnitudes",
@@ -419,7 +419,7 @@ def rows(study: Study, tier: str, analysis: Analysis, fit: Fit | str, digest: st
 def _unit(fit: Fit | str, term: Term, unit: str) -> str:
     """The unit of a term, mostly its outcome's; a model for two values speaks of log odds and of odds ratios."""
     if isinstance(fit, str) or not any(t.name == "odds_ratio" for t in fit.terms):
-        return UNITS.get(term.name, unit)
+        return UNITS.get(term.level if term.name in ("curve", "drawn") else term.name, unit)
     return "odds ratio" if term.name in ("odds_ratio", "minimum_detectable") else "log odds"
 
 

@@ -374,17 +374,17 @@ def once(world: World, draw: Draw) -> Floats:
 def summary(world: World, outcome: int, seen: Floats, null: Floats) -> Fit:
     """Every specification, and the tests of all: `seen` (S, 5) as `once` has it, `null` (draws, S, 3) of other lists.
 
-    Terms: `specifications` and `draws` (counts); of the curve, each with its two-sided p-value over the draws, and as
-    `null_` the mean and the middle of what the draws say (interval at the study's level): `median` (of the estimates),
+    Terms: `specifications` and `draws` (counts); `curve`, with its two-sided p-value over the draws, and `drawn`, the
+    mean and the middle of what the draws say (interval at the study's level), of level `median` (of the estimates),
     `share_same_sign` (of the commoner sign), `share_significant` (in the commoner direction), `stouffer` (the sum of z
-    over the root of their number), `max_z` (the largest in size). `told_apart`: specifications that are, with the
-    family-wise error held at the study's level (step-down over the draws; Westfall and Young 1993; Romano and Wolf
-    2005, Econometrica 73:1237). `vibration`: 99th less 1st percentile of the estimates, the logarithm of the ratio that
-    Patel, Burford and Ioannidis (2015, J Clin Epidemiol 68:1046) take of hazard ratios; `vibration_p`: the same of
-    -log10 p; `share_flipped`: with another sign than the median. `choice` (level = dimension): its share of the
-    variance of the estimates, see `shares`, with `choice` of level `interactions` for the rest; `option` (level =
-    dimension: option): the median estimate with it. `null_curve` (period = percentile): the draws' estimates by size,
-    median and middle. `specification` (level = its name): estimate, error, t, p and interval.
+    over the root of their number), `max_z` (the largest in size); `curve` of level `told_apart`: specifications that
+    are, with the family-wise error held at the study's level (step-down over the draws; Westfall and Young 1993;
+    Romano and Wolf 2005, Econometrica 73:1237). `vibration`: 99th less 1st percentile of the estimates, the logarithm
+    of the ratio that Patel, Burford and Ioannidis (2015, J Clin Epidemiol 68:1046) take of hazard ratios;
+    `vibration_p`: the same of -log10 p; `share_flipped`: with another sign than the median. `choice` (level =
+    dimension): its share of the variance of the estimates, see `shares`, with `choice` of level `interactions` for the
+    rest; `option` (level = dimension: option): the median estimate with it. `null_curve` (period = percentile): the
+    draws' estimates by size, median and middle. `specification` (level = its name): estimate, error, t, p and interval.
 
     Raises `Inapplicable` for fewer than 99 draws.
     """
@@ -419,10 +419,12 @@ def summary(world: World, outcome: int, seen: Floats, null: Floats) -> Fit:
     draws = len(null)
     terms = [Term("specifications", float(len(specs)), tested=False), Term("draws", float(draws), tested=False)]
     for name, values in curve.items():
-        terms.append(Term(name, float(values[0]), p_value=extreme(values)))
+        terms.append(Term("curve", float(values[0]), level=name, p_value=extreme(values)))
         low, high = np.quantile(values[1:], [alpha / 2, 1 - alpha / 2])
-        terms.append(Term(f"null_{name}", float(values[1:].mean()), conf_low=float(low), conf_high=float(high)))
-    terms.append(Term("told_apart", float((step_down(np.abs(z)) < alpha).sum()), tested=False))
+        mean = float(values[1:].mean())
+        terms.append(Term("drawn", mean, level=name, conf_low=float(low), conf_high=float(high)))
+    apart = float((step_down(np.abs(z)) < alpha).sum())
+    terms.append(Term("curve", apart, level="told_apart", tested=False))
     middle = curve["median"][0]
     spread, of_p = np.quantile(seen[:, 0], [0.01, 0.99]), np.quantile(-np.log10(np.maximum(p[0], 1e-300)), [0.01, 0.99])
     terms += [

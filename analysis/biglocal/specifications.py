@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 DIMENSIONS = (
     "treatment", "comparison", "covariates", "estimator", "window", "weights", "definition", "exclusion",
 )  # fmt: skip
+HEADS = {
+    "treatment": "Treatment starts", "comparison": "Comparison", "covariates": "Covariates", "estimator": "Estimator",
+    "window": "Years", "weights": "Weights", "definition": "Outcome", "exclusion": "Left out",
+}  # fmt: skip
 ESTIMATORS = {  # file -> whether it is for one common start or for staggered ones
     "twfe": "common", "event_study": "common", "ancova": "common",
     "callaway_santanna": "staggered", "matched_change": "staggered",
@@ -27,9 +31,9 @@ ESTIMATORS = {  # file -> whether it is for one common start or for staggered on
 WEIGHTS = {  # name -> what each treated LSOA counts
     "lsoas": "Every treated LSOA alike",
     "residents": "By residents",
-    "areas": "Every Big Local area alike",
+    "areas": "Every treated area alike",
 }
-DEFINITIONS = {"as_measured": "As measured", "winsorised": "Winsorised, 1st and 99th percentile of the year"}
+DEFINITIONS = {"as_measured": "As measured", "winsorised": "Winsorised, 1st and 99th percentile"}
 SETS = ("nearest", "optimal")  # methods with a treated LSOA for every comparison LSOA, whose weight can follow it
 NO_YEAR = "No year before the start, or none from it on, in the window."
 NO_SETS = "Comparison LSOAs can take the weight of a treated one only where they are matched to it."
@@ -55,6 +59,23 @@ class Specification:
     def name(self) -> str:
         """Its readable name, unique within an outcome."""
         return " | ".join(getattr(self, d) for d in DIMENSIONS)
+
+
+def label(study: Study, dimension: str, option: str = "") -> str:
+    """The words for an option, or for a dimension."""
+    if not option:
+        return HEADS[dimension]
+    choice = getattr(study.multiverse, dimension).get(option) if study.multiverse else None
+    if choice is not None and choice.label:
+        return str(choice.label)
+    named: dict[str, dict[str, str]] = {
+        "weights": WEIGHTS,
+        "definition": DEFINITIONS,
+        "treatment": {k: t.label for k, t in study.treatments.items()},
+        "comparison": {k: c.label for k, c in study.comparisons.items()},
+        "estimator": {k: e.label for k, e in study.estimators.items()},
+    }
+    return named.get(dimension, {}).get(option, option)
 
 
 def expand(study: Study) -> tuple[tuple[Specification, ...], dict[str, int]]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from biglocal import specifications
 from biglocal.exhibits.markup import string
 from biglocal.exhibits.wording import FORMATS, decimals, interval, label, level_unit, number, order, p_phrase, percent
 from biglocal.provenance import code
@@ -805,6 +806,154 @@ def specification_curve(canvas: Canvas) -> Figure:
     return figure
 
 
+def _by_outcome(canvas: Canvas) -> list[tuple[Outcome, list[Row]]]:
+    return [(o, [r for r in canvas.rows if r.outcome == o.name and _known(r)]) for o in _outcomes(canvas)]
+
+
+def multiverse(canvas: Canvas) -> Figure:
+    """All specifications by size, over the curves of other lists; below, a grid of the options behind them.
+
+    Simonsohn, Simmons and Nelson (2020), figure 2. Neighbours on the curve share a column of the grid and of the band,
+    so that thousands of them take no more room in the file than the eye has.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    study, columns, pitch = canvas.study, 240, 0.125
+    panels = _by_outcome(canvas)
+    lines = [
+        (d, o)
+        for d in specifications.DIMENSIONS
+        for o in getattr(study.multiverse, d)
+        if any(r.level.split(" | ")[specifications.DIMENSIONS.index(d)] == o for r in canvas.rows if " | " in r.level)
+    ]
+    curve, below = 2.1, pitch * len(lines)
+    height = curve + below + 0.95
+    figure = Figure(figsize=(WIDTH, height))
+    shape = {"height_ratios": [curve, below], "hspace": 0.16 / (curve + below), "wspace": 0.24}
+    axes = figure.subplots(2, len(panels), squeeze=False, sharex="col", gridspec_kw=shape)
+    figure.subplots_adjust(left=0.36, right=0.965, top=1 - 0.36 / height, bottom=0.46 / height)
+    for j, (outcome, rows) in enumerate(panels):
+        upper, lower = axes[0, j], axes[1, j]
+        specs = sorted((r for r in rows if r.term == "specification"), key=lambda r: (_value(r.estimate), r.level))
+        null = sorted((r for r in rows if r.term == "null_curve"), key=lambda r: r.period or 0)
+        n = len(specs)
+        at = np.linspace(0, 100, len(null))
+        upper.fill_between(
+            at, [_value(r.conf_low) for r in null], [_value(r.conf_high) for r in null], color="#dddddd", linewidth=0
+        )
+        upper.plot(at, [_value(r.estimate) for r in null], color=GREY, linewidth=0.8, linestyle="--")
+        bins = np.arange(n) * min(columns, n) // n
+        first = np.flatnonzero(np.diff(bins, prepend=-1))
+        x = (first + np.append(first[1:], n) - 1) / 2 / max(n - 1, 1) * 100
+        low = np.minimum.reduceat([_value(r.conf_low) for r in specs], first)
+        high = np.maximum.reduceat([_value(r.conf_high) for r in specs], first)
+        upper.fill_between(x, low, high, color=BLUE, alpha=0.25, linewidth=0)
+        mean = np.add.reduceat([_value(r.estimate) for r in specs], first) / np.diff(np.append(first, n))
+        upper.plot(x, mean, color=BLUE)
+        upper.axhline(0, color=DARK, linewidth=0.6)
+        for share in (0, 0.25, 0.5, 0.75, 1):
+            i = round(share * (n - 1))
+            about = (outcome.label, label(study, "level", specs[i].level))
+            canvas.tell(upper, 100 * i / max(n - 1, 1), _value(specs[i].estimate), specs[i], *about)
+        options = np.array([r.level.split(" | ") for r in specs])
+        has = np.array([options[:, specifications.DIMENSIONS.index(d)] == o for d, o in lines], dtype=float)
+        density = np.add.reduceat(has, first, axis=1) / np.diff(np.append(first, n))
+        lower.imshow(
+            density, aspect="auto", interpolation="none", cmap="Greys", vmin=0, vmax=1.15,
+            extent=(0, 100, len(lines) - 0.5, -0.5),
+        )  # fmt: skip
+        for i in range(1, len(lines)):
+            same = lines[i][0] == lines[i - 1][0]
+            lower.axhline(i - 0.5, color="white" if same else DARK, linewidth=0.8 if same else 0.5)
+        upper.set_title(outcome.label, pad=11)
+        upper.text(0.5, 1.015, outcome.unit, transform=upper.transAxes, ha="center", va="bottom", fontsize=6.5)
+        upper.locator_params(axis="y", nbins=6)
+        upper.set_xlim(0, 100)
+        upper.tick_params(axis="x", length=0, labelbottom=False)
+        lower.tick_params(axis="y", length=0)
+        lower.set_xticks([0, 50, 100], ["smallest", "median", "largest"], fontsize=6.3)
+        lower.set_xlabel(f"by size; {outcome.better} is better")
+        words = [specifications.label(study, d, o) for d, o in lines]
+        lower.set_yticks(range(len(lines)), words if j == 0 else [""] * len(lines), fontsize=6)
+        if j == 0:
+            for i, (d, _) in enumerate(lines):
+                if i == 0 or lines[i - 1][0] != d:
+                    lower.annotate(
+                        specifications.label(study, d), (0.01, i), xycoords=("figure fraction", "data"), fontsize=6,
+                        fontweight="bold", va="center", annotation_clip=False,
+                    )  # fmt: skip
+    return figure
+
+
+def multiverse_choices(canvas: Canvas) -> Figure:
+    """The median estimate of the specifications with each option of each choice."""
+    from matplotlib.figure import Figure
+
+    study = canvas.study
+    panels = _by_outcome(canvas)
+    names = list(dict.fromkeys(r.level for _, rows in panels for r in rows))
+    height = 0.135 * len(names) + 0.95
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
+    figure.subplots_adjust(left=0.36, right=0.985, top=1 - 0.36 / height, bottom=0.5 / height, wspace=0.1)
+    heads = [n.partition(": ")[0] for n in names]
+    for j, (ax, (outcome, rows)) in enumerate(zip(axes[0], panels, strict=True)):
+        of = {r.level: r for r in rows}
+        here = [i for i, n in enumerate(names) if n in of]
+        ax.axvline(0, color=GREY, linewidth=0.7)
+        ax.plot([_value(of[names[i]].estimate) for i in here], here, "o", color=BLUE, markersize=4)
+        for i in here:
+            row = of[names[i]]
+            canvas.tell(ax, _value(row.estimate), i, row, outcome.label, label(study, "level", names[i]))
+        for i in range(1, len(names)):
+            if heads[i] != heads[i - 1]:
+                ax.axhline(i - 0.5, color="#cccccc", linewidth=0.5)
+        ax.set_title(outcome.label)
+        ax.set_xlabel(f"median estimate, {outcome.unit}")
+        ax.locator_params(axis="x", nbins=4)
+        ax.tick_params(axis="y", length=0)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        if j == 0:
+            ax.set_yticks(range(len(names)), [label(study, "level", n) for n in names], fontsize=6)
+            for i, head in enumerate(heads):
+                if i == 0 or heads[i - 1] != head:
+                    ax.annotate(
+                        specifications.label(study, head), (0.01, i), xycoords=("figure fraction", "data"), fontsize=6,
+                        fontweight="bold", va="center", annotation_clip=False,
+                    )  # fmt: skip
+    return figure
+
+
+def multiverse_vibration(canvas: Canvas) -> Figure:
+    """A map of specifications by estimate and p-value: Patel, Burford and Ioannidis (2015), figure 1."""
+    import numpy as np
+
+    panels = _by_outcome(canvas)
+    figure, axes = _panels(len(panels), 2, 2.5, 0.1)
+    level = 1 - canvas.study.policy.conf_level
+    for ax, (outcome, rows) in zip(axes, panels, strict=True):
+        x = np.array([_value(r.estimate) for r in rows])
+        y = -np.log10(np.maximum([_value(r.p_value) for r in rows], 1e-12))
+        right, top = 1.05 * max(np.abs(x).max(), 1e-9), 1.05 * max(y.max(), -np.log10(level) * 1.2)
+        count, _, _ = np.histogram2d(y, x, bins=(60, 80), range=((0, top), (-right, right)))
+        ax.imshow(
+            np.sqrt(count), origin="lower", aspect="auto", interpolation="none", cmap="Blues",
+            extent=(-right, right, 0, top),
+        )  # fmt: skip
+        ax.axvline(0, color=DARK, linewidth=0.6)
+        ax.axhline(-np.log10(level), color=DARK, linewidth=0.7, linestyle="--")
+        most = int(np.argmax(y))
+        for i, what in ((most, "smallest p"), (int(np.argmin(x)), "smallest"), (int(np.argmax(x)), "largest")):
+            about = (outcome.label, f"{what} of all specifications", label(canvas.study, "level", rows[i].level))
+            canvas.tell(ax, x[i], y[i], rows[i], *about)
+        ax.set_title(outcome.label)
+        ax.set_xlabel(f"estimate, {outcome.unit}; {outcome.better} is better")
+        ax.set_ylabel("\u2212log10 p")
+        ax.locator_params(axis="x", nbins=5)
+    return figure
+
+
 def _apart(points: Iterable[tuple[float, float]]) -> tuple[list[float], list[float]]:
     pairs = list(points)
     return [x for x, _ in pairs], [y for _, y in pairs]
@@ -1269,6 +1418,9 @@ FIGURES: dict[str, Callable[[Canvas], Figure]] = {
     "flow": flow,
     "design_forest": design_forest,
     "specification_curve": specification_curve,
+    "multiverse": multiverse,
+    "multiverse_choices": multiverse_choices,
+    "multiverse_vibration": multiverse_vibration,
     "p_values": p_values,
     "randomisation": randomisation,
     "simulation": simulation,

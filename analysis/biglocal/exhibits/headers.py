@@ -40,7 +40,7 @@ class Header:
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
     title: str
     kind: Literal["table", "figure", "both"] = "table"
-    source: Literal["rows", "run", "published", "environment"] = "rows"
+    source: Literal["rows", "run", "published", "environment", "multiverse"] = "rows"
     select: dict[str, Any] = field(default_factory=dict)
     like: dict[str, dict[str, Any]] = field(default_factory=dict)
     lines: tuple[str, ...] = ()

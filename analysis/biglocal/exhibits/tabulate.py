@@ -9,10 +9,11 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
-from biglocal import provenance, timings
+from biglocal import provenance, specifications, timings
 from biglocal.data.tables import FIRST_YEAR, TABLES
 from biglocal.exhibits import figures
 from biglocal.exhibits.headers import Column, Header, Template, words
@@ -60,6 +61,7 @@ LABELLED = (
 )
 RUN_VALUES = ("table", "what", "digest", "status")
 ENVIRONMENT_VALUES = ("group", "what", "value")
+MULTIVERSE_VALUES = ("group", "option", "reason", "count")
 PUBLISHED_VALUES = (
     "label", "label_unit", "unit", "source", "published", "published_interval", "ours", "ours_interval", "truth",
     "off", "covers", "difference", "verdict",
@@ -151,7 +153,7 @@ def check(press: Press, header: Header, file: str) -> None:
             named("lines", key, (*COLUMNS, "family"), "column of results")
     values = {
         "rows": (*COLUMNS, *DERIVED), "run": RUN_VALUES, "published": PUBLISHED_VALUES,
-        "environment": ENVIRONMENT_VALUES,
+        "environment": ENVIRONMENT_VALUES, "multiverse": MULTIVERSE_VALUES,
     }[header.source]  # fmt: skip
     for i, column in enumerate(header.columns):
         named(f"columns[{i}] ({column.head}).value", column.value, values, "value")
@@ -277,7 +279,12 @@ def _table(press: Press, template: Template, rows: Sequence[Row]) -> Table:
         found = [[_find(press, template, c, line, key) for c in columns] for key, line in lines]
         groups = [label(press.study, header.group, key.get(header.group)) if header.group else "" for key, _ in lines]
     else:
-        of = {"run": _run_lines, "published": _published_lines, "environment": _environment_lines}
+        of = {
+            "run": _run_lines,
+            "published": _published_lines,
+            "environment": _environment_lines,
+            "multiverse": _multiverse_lines,
+        }
         records = of[header.source](press)
         found = [[record[c.value] for c in columns] for record in records]
         groups = [str(record[header.group].text) if header.group else "" for record in records]
@@ -334,6 +341,7 @@ def _numeric(column: Column) -> bool:
         "table",
         "what",
         "status",
+        "option",
     )
 
 
@@ -562,6 +570,24 @@ def _costs(press: Press) -> Iterator[tuple[str, str, str]]:
     if small:
         together = Cost(sum(c.seconds for c in small), max(c.memory_mb for c in small))
         yield group, f"{number(len(small), 0)} other parts together", said(together)
+
+
+def _multiverse_lines(press: Press) -> list[dict[str, _Found]]:
+    """Each option of the multiverse with its reason and the specifications that have it; then what is ruled out."""
+    kept, lost = specifications.expand(press.study)
+    words = partial(specifications.label, press.study)
+    lines = [
+        (words(d), words(d, name), choice.reason, sum(getattr(s, d) == name for s in kept))
+        for d in specifications.DIMENSIONS
+        for name, choice in getattr(press.study.multiverse, d).items()
+    ]
+    lines += [("Ruled out", "", reason, count) for reason, count in sorted(lost.items(), key=lambda x: (-x[1], x[0]))]
+    lines.append(("All", "", "Left, for each outcome.", len(kept)))
+    return [
+        {"group": _Found(group, (group,)), "option": _Found(option, (option,)), "reason": _Found(reason, (reason,)),
+         "count": _Found(number(count, 0), (count,))}
+        for group, option, reason, count in lines
+    ]  # fmt: skip
 
 
 def _published_lines(press: Press) -> list[dict[str, _Found]]:

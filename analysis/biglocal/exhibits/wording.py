@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
+from biglocal import specifications
 from biglocal.data.tables import COVARIATES
 from biglocal.model import Inference
 from biglocal.study import baseline
@@ -22,7 +23,7 @@ NARROW = "\u00a0"  # keeps `p = 0.02` on one line
 
 DECIMALS = {  # others: 3
     "percentage points": 2, "per cent": 1, "chance": 2, "ratio": 2, "years": 2, "odds ratio": 2, "points (7-35)": 2,
-    "GBP million": 0, "GBP": 0, "persons": 0, "draws": 0,
+    "GBP million": 0, "GBP": 0, "persons": 0, "specifications": 0, "z": 2, "draws": 0,
 }  # fmt: skip
 TERMS = {"att": "Effect", "dose": "Slope", "difference": "Difference"}
 THIRDS = ("lowest third", "middle third", "highest third")
@@ -174,6 +175,8 @@ def label(study: Study, column: str, value: object) -> str:
         return names.get(text, text.capitalize())
     if column == "estimator":
         return study.estimators[text].label if text in study.estimators else text
+    if column == "level" and (said := _of_multiverse(study, text)):
+        return said
     if column == "level" and (money := study.cost_benefit):
         made = {"effect": "Effect on life satisfaction", "residents": "Residents of the areas", "spending": "Spending"}
         named = {s.name: s.label for s in money.scenarios.values()} | {i.name: i.label for i in money.inputs.values()}
@@ -183,6 +186,31 @@ def label(study: Study, column: str, value: object) -> str:
     if column == "family" or column == "term":
         return text[:1].upper() + text[1:].replace("_", " ")
     return text
+
+
+CURVE = {
+    "median": "Median of the estimates",
+    "share_same_sign": "Share with the commoner sign",
+    "share_significant": "Share told apart from nought, in the commoner direction",
+    "stouffer": "Stouffer's Z: sum of z over the root of their number",
+    "max_z": "Largest z, in size",
+    "told_apart": "Told apart with the family-wise error held (step-down)",
+    "interactions": "Only together with others",
+}
+
+
+def _of_multiverse(study: Study, level: str) -> str:
+    """The words for a level of part multiverse: a statistic, a dimension, an option, a whole specification; or ''."""
+    if level in CURVE:
+        return CURVE[level]
+    dimension, _, option = level.partition(": ")
+    if dimension in specifications.DIMENSIONS:
+        return specifications.label(study, dimension, option)
+    options = level.split(" | ")
+    if len(options) != len(specifications.DIMENSIONS):
+        return ""
+    pairs = zip(specifications.DIMENSIONS, options, strict=True)
+    return "; ".join(specifications.label(study, d, o) for d, o in pairs)
 
 
 def order(study: Study, column: str, value: object) -> tuple[int, str]:
@@ -196,7 +224,13 @@ def order(study: Study, column: str, value: object) -> tuple[int, str]:
         "outcome": (*study.outcomes, *covariates),
         "family": families,
         "subgroup": ("all", *study.subgroups),
-        "level": [*valued, *(level for s in study.subgroups.values() for level in s.levels), *THIRDS],
+        "level": [
+            *valued,
+            *CURVE,
+            *specifications.DIMENSIONS,
+            *(level for s in study.subgroups.values() for level in s.levels),
+            *THIRDS,
+        ],
         "comparison": tuple(study.comparisons),
         "treatment": (study.main_treatment, *study.treatments),
         "estimator": tuple(study.estimators),
