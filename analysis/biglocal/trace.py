@@ -120,7 +120,8 @@ class _Chain:
             if (line := self._setting(section, name))
         ]
         yield f"  settings   {'; '.join(settings) or 'none of its own'}"
-        yield f"  estimator  {self._code(f'estimators/{file_of(self.study, analysis.estimator)}.py', 'estimate')}"
+        if analysis.estimator:
+            yield f"  estimator  {self._code(f'estimators/{file_of(self.study, analysis.estimator)}.py', 'estimate')}"
         if analysis.inference != "none":
             yield f"  inference  {analysis.inference}: {self._code('inference/__init__.py', 'infer')}"
         if analysis.comparison:

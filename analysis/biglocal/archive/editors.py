@@ -29,6 +29,7 @@ CODECHECK = "https://codecheck.org.uk/spec/config/1.0/"
 MADE = ("truth", "members_truth", "simulation", "simulated_power", "recovery")  # parts of known effects alone
 WRITERS = {  # header's source -> the function of exhibits/tabulate.py that makes the lines
     "run": "_run_lines", "environment": "_environment_lines", "published": "_published_lines",
+    "multiverse": "_multiverse_lines",
 }  # fmt: skip
 VALUES = (*NUMBERS, "interval", "n_control")  # what a column takes from a row, besides naming it
 TIMES = (

@@ -218,7 +218,7 @@ def programs(p: Package) -> dict[str, str]:
     """Exhibit -> what program it lacks, '' for none."""
     by_part: dict[str, set[str]] = {}
     for a in expand(p.study):
-        own = [] if a.part == "cost_benefit" else [f"estimators/{file_of(p.study, a.estimator)}.py"]
+        own = [f"estimators/{file_of(p.study, a.estimator)}.py"] if a.estimator and a.part != "cost_benefit" else []
         if a.comparison in p.study.comparisons:
             own.append(f"matching/{p.study.comparisons[a.comparison].method}.py")
         by_part.setdefault(a.part, set()).update(own)

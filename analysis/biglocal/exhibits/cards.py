@@ -146,7 +146,9 @@ def _made(press: Press, analysis: Analysis) -> Pairs:
     if analysis.part == MONEY:
         made = [("Made by", code("worth.py", "rows")), ("Formula", code("cost_benefit.py", "account"))]
         return made + [("From the rows of", a.id) for a in sources(press.study)]
-    out = [("Estimator", code(f"estimators/{file_of(press.study, analysis.estimator)}.py", "estimate"))]
+    out = [("Estimator", code("multiverse.py", "once"))]
+    if analysis.estimator:
+        out = [("Estimator", code(f"estimators/{file_of(press.study, analysis.estimator)}.py", "estimate"))]
     if analysis.comparison:
         method = press.study.comparisons[analysis.comparison].method
         out.append(("Matching", code(f"matching/{method}.py", "match")))

@@ -97,6 +97,8 @@ def _attribute(name: str, value: str, names: dict[str, str]) -> str:
         return _style(value, names, name)
     if name == "id":
         return f' id="{names[value]}"' if value in names else ""
+    if name == _HREF and value.startswith("data:"):
+        return f' href="{"".join(value.split())}"'  # an image
     if name == _HREF:
         return f' href="#{names[value[1:]]}"'
     if name == "d":

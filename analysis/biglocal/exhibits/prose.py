@@ -460,7 +460,7 @@ def _names(study: Study, rows: Iterable[Row]) -> dict[str, Collection[str]]:
     """What the columns of results that hold names may hold."""
     covariates = [x for c in study.comparisons.values() for x in (*c.covariates, *c.optional)]
     return {
-        "part": dict.fromkeys([*(b.part for b in study.analyses), MONEY, *(r.part for r in rows)]),
+        "part": dict.fromkeys([*(b.part for b in study.analyses), MONEY, "multiverse", *(r.part for r in rows)]),
         "outcome": ["", *study.outcomes, *covariates],
         "comparison": ["", *study.comparisons],
         "treatment": ["", *study.treatments],

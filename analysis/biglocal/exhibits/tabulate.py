@@ -560,7 +560,7 @@ def _costs(press: Press) -> Iterator[tuple[str, str, str]]:
     group = "Time and memory"
     yield group, "Measured on", measured.machine.rstrip(".")
     yield group, "Libraries, tables and matching", said(measured.start)
-    known = {b.part for b in press.study.analyses} | {MONEY}
+    known = {b.part for b in press.study.analyses} | {MONEY, "multiverse"}
     parts = sorted(((p, c) for p, c in measured.parts.items() if p in known), key=lambda pc: (-pc[1].seconds, pc[0]))
     small = [c for _, c in parts if c.seconds < 1]
     for part, cost in parts:
