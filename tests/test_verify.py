@@ -41,6 +41,13 @@ def test_compare_says_which_cell_and_by_how_much() -> None:
     assert "missing from the outputs" in three.text
     (four,) = compared([replace(ROW, status="inapplicable")])
     assert "status is 'inapplicable'" in four.text
+    long = "The same words " * 20
+    reasons = [replace(ROW, reason=long + end) for end in ("and these.", "and those.")]
+    ((cell,),) = verify.compare(reasons[:1], reasons[1:], TOLERANCE, 0.05).values()
+    assert len(cell.text) < 200
+    assert "and these.'" in cell.text
+    assert "and those.'" in cell.text
+    assert cell.seen == repr(long + "and these.")  # JSON has it whole
     five = compared([ROW, replace(ROW, analysis="effects/b")])
     assert [c.text for c in five] == ["effects/b#att: not in the reference"]
 

@@ -75,7 +75,21 @@ class Cell:
             )
         how = f", {self.errors:.3g} standard errors apart" if self.errors is not None else ""
         what = {"sign": " changes sign:", "significance": " crosses the level of significance:"}.get(self.code, " is")
-        return f"{self.row}: {self.column}{what} {self.seen}, reference {self.reference}{how}"
+        seen, reference = _apart(self.seen, self.reference)
+        return f"{self.row}: {self.column}{what} {seen}, reference {reference}{how}"
+
+
+def _apart(a: str, b: str, most: int = 60) -> tuple[str, str]:
+    """Two long texts from a little before they part."""
+    if max(len(a), len(b)) <= most:
+        return a, b
+    same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    start = max(0, same - 20)
+
+    def cut(text: str) -> str:
+        return ("…" if start else "") + text[start : start + most] + ("…" if text[start + most :] else "")
+
+    return cut(a), cut(b)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ FAULTS: dict[str, tuple[Fault, set[str]]] = {
     "a private key": (add(NOTES, "-----BEGIN RSA PRIV" + "ATE KEY-----\nMIIE"), {"no-secret"}),
     "a password": (add(NOTES, 'pass' + f'word = "{HEX[:12]}"'), {"no-secret"}),
     "a password in an address": (add(NOTES, "https" + "://jane:" + "s3cretly@example.org/data"), {"no-secret"}),
+    "an address under such a name": (add(NOTES, 'token' + 's: "https://example.org/ns/2019/0a1b2c3d"'), set()),
     "a file of secrets": (add("data-raw/server.pem", "x"), {"no-secret"}),
     "a home folder": (add(NOTES, "see /ho" + "me/jane/data.csv"), {"no-absolute-path"}),
     "a drive": (add(NOTES, "see C:\\Us" + "ers\\jane"), {"no-absolute-path"}),
