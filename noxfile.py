@@ -55,6 +55,11 @@ VERBS = {  # session: what `biglocal` is called with, what `nox -l` says, and th
     ),
     "multiverse": (["reproduce", "--only=multiverse/*"], "Every combination of choices, tested together."),
     "recover": (["reproduce", "--only=recovery"], "200 surveys of members made anew: what each model finds."),
+    "cluster": (
+        ["reproduce"],
+        "As reproduce, on the workers of a Dask cluster: `-- --scheduler tcp://HOST:8786`.",
+        "cluster",
+    ),
 }
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import biglocal.runs
+from biglocal import recovery, run
+from biglocal.data import load as data_load
+from biglocal.data.load import Tier
 from biglocal.model import Analysis, BiglocalError, Inapplicable
 from biglocal.runs import Pool, forget, pool
+from biglocal.study import PATH
 
 pytest.importorskip("distributed")
 WAYS = {"here": {}, "two": {"jobs": 2}, "dask": {"scheduler": "local:2"}}
@@ -205,3 +211,83 @@ def alive(pid: int) -> bool:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+# --- whole runs ------------------------------------------------------------------------------------------------
+
+SOME = ["trends", "effects/samhi/all/nearest", "families/burglary", "recovery/swemwbs/*/cohort/least_squares"]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study with as few surveys made anew as it may have."""
+    path = tmp_path_factory.mktemp("study") / "study.toml"
+    text = re.sub(r"\nrecoveries = \d+", "\nrecoveries = 20", PATH.read_text(encoding="utf-8"))
+    path.write_text(text.replace("draws_quick = 999", "draws_quick = 99"), encoding="utf-8")
+    return path
+
+
+def table(outputs: Path, study: Path, **how: Any) -> bytes:
+    done = run.reproduce("synthetic", outputs=outputs, study_path=study, only=SOME, **how)
+    assert not (outputs / "synthetic" / run.TASKS).exists()
+    assert done.estimated > 15
+    return (outputs / "synthetic" / "results.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def plain(few: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return table(tmp_path_factory.mktemp("plain"), few)
+
+
+@pytest.mark.parametrize("how", [{"jobs": 2}, {"jobs": 4}, {"scheduler": "local:2"}], ids=["two", "four", "dask"])
+def test_any_number_of_workers_writes_the_same_table(
+    how: dict[str, Any], few: Path, plain: bytes, tmp_path: Path
+) -> None:
+    assert table(tmp_path, few, **how) == plain
+
+
+def test_rows_in_another_order_write_the_same_table(
+    few: Path, plain: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for surveys made anew: the generator draws for areas in the order that it made them in."""
+
+    def shuffle(tier: Tier, names: Collection[str]) -> None:
+        for name in names:
+            frame = tier.table(name)
+            order = np.random.default_rng(len(frame)).permutation(len(frame))
+            tier._kept[name] = frame.iloc[order].reset_index(drop=True)
+
+    monkeypatch.setattr(data_load, "check_references", shuffle)  # called once all are read
+    ours, theirs = (
+        [line for line in t.splitlines() if not line.startswith(b"recovery")]
+        for t in (table(tmp_path, few, jobs=2), plain)
+    )
+    assert ours == theirs
+
+
+def test_a_part_on_request_that_was_killed_goes_on(
+    few: Path, plain: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [w for name in SOME for w in ("--only", name)]
+    command = [sys.executable, "-m", "biglocal", "reproduce", "--jobs", "2", "--outputs", tmp_path, "--study", few]
+    process = subprocess.Popen([*command, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    tasks = tmp_path / "synthetic" / run.TASKS / "recovery"
+    for _ in range(1200):
+        time.sleep(0.02)
+        there = list(tasks.glob("*"))
+        if there and there[0].stat().st_size > 3000:
+            break
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "synthetic" / "results.csv").exists()
+    (path,) = tasks.glob("*")
+    done = len(kept(path))
+    assert 0 < done < 20
+    called = []
+    once = recovery.once
+    monkeypatch.setattr(recovery, "once", lambda *a: (called.append(a), once(*a))[1])
+    again = run.reproduce("synthetic", outputs=tmp_path, study_path=few, only=SOME)
+    assert len(called) == 20 - done
+    assert again.reused > 0
+    assert (tmp_path / "synthetic" / "results.csv").read_bytes() == plain
+    assert not (tmp_path / "synthetic" / run.TASKS).exists()

@@ -165,6 +165,8 @@ def pool(jobs: int = 1, scheduler: str = "", folder: Path | None = None) -> Iter
     Raises `BiglocalError` where the scheduler cannot be reached, Dask is not installed, or a worker has another
     version of this package or its libraries.
     """
+    for left in folder.glob(f"{SENT}*") if folder else ():  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     if scheduler:
         with _cluster(scheduler, folder) as engine:
             yield Pool(engine, folder)
@@ -401,11 +403,9 @@ def _processes(jobs: int, folder: Path | None) -> Iterator[_Processes]:
 
 @contextmanager
 def _scratch(folder: Path | None) -> Iterator[Path]:
-    """A folder in `folder` for the time being; what a killed run left there goes."""
+    """A folder in `folder` for the time being."""
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f"{SENT}*"):
-            shutil.rmtree(left, ignore_errors=True)
     made = Path(tempfile.mkdtemp(prefix=SENT, dir=folder))
     try:
         yield made
