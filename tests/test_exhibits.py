@@ -437,6 +437,45 @@ def test_an_exhibit_that_no_analysis_feeds_is_refused(manuscript: Path, tmp_path
         exhibits.render(ROWS, PLAN, fake_rows.RUN, tmp_path / "out", manuscript)
 
 
+TERMS = [  # part, estimator (or any), term: what an estimator might come to call otherwise; the exhibit that misses it
+    ("effects", "", "att", "main_effects"),
+    ("estimators", "callaway_santanna", "att", "estimators"),
+    ("rivals", "", "att", "rivals"),
+    ("years", "event_study", "event_time", "years"),
+    ("programme", "", "lsoas", "programme"),
+    ("sensitivity", "", "e_value", "sensitivity"),
+    ("families", "", "holm", "multiplicity"),
+    ("simulation", "", "coverage", "simulation"),
+]
+
+
+@pytest.mark.parametrize(("part", "estimator", "term", "exhibit"), TERMS, ids=lambda v: v or "any")
+def test_a_row_renamed_stops_the_build_naming_template_and_row(
+    part: str, estimator: str, term: str, exhibit: str, tmp_path: Path
+) -> None:
+    renamed = [r for r in ROWS if (r.part, r.term) == (part, term) and estimator in ("", r.estimator)]
+    assert renamed
+    rows = tuple(replace(r, term=f"{term}_new") if r in renamed else r for r in ROWS)
+    with pytest.raises(StudyError) as e:
+        exhibits.render(rows, PLAN, fake_rows.RUN, tmp_path)
+    said = str(e.value)
+    assert re.match(r"exhibits/\w+\.md\.j2: ", said) and f"'{term}'" in said and f"{term}_new" in said, said
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(StudyError, match=rf"exhibits/{exhibit}\.md\.j2: "):
+        exhibits.render(rows, replace(PLAN, exhibits=(exhibit,)), fake_rows.RUN, tmp_path, only=[exhibit])
+
+
+@pytest.mark.parametrize("name", PLAN.exhibits)
+def test_a_template_deleted_stops_the_build_naming_it_and_who_asks(name: str, manuscript: Path, tmp_path: Path) -> None:
+    (manuscript / "exhibits" / f"{name}.md.j2").unlink()
+    with pytest.raises(StudyError, match=rf"study.toml: exhibits: .*no template .*'?{name}") as e:
+        study.load(study.PATH, manuscript)
+    assert "study.toml" in str(e.value)
+    with pytest.raises(StudyError, match=rf"study.toml: exhibits: no template manuscript/exhibits/{name}.md.j2"):
+        exhibits.render(ROWS, PLAN, fake_rows.RUN, tmp_path / "out", manuscript)
+    assert not (tmp_path / "out").exists()
+
+
 def test_rows_that_no_exhibit_shows_are_listed(out: Path) -> None:
     listed = {
         line.split(",", 1)[1].strip('"') for line in (out / "unused.csv").read_text(encoding="utf-8").splitlines()[1:]

@@ -15,11 +15,11 @@ from biglocal.exhibits.headers import Template
 from biglocal.exhibits.prose import Press
 from biglocal.exhibits.wording import banner, kind
 from biglocal.model import Run, Study, StudyError
-from biglocal.results import Row, json_lines, write_bytes, write_text
+from biglocal.results import Row, json_lines, write_bytes
 from biglocal.study import MANUSCRIPT, MONEY, ROOT, choices
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from biglocal.data.sources import Source
@@ -54,13 +54,16 @@ def render(
     typed.check(manuscript)
     press = Report(tuple(sorted(rows, key=lambda r: r.analysis)), study, run, manuscript, published)
     press.before = out / "figures" if reuse else None
-    written: list[Path] = []
-    for name in study.exhibits:
-        if only is None or name in only:
-            written += _write_block(press, press.block(name), out)
+    blocks = [press.block(name) for name in study.exhibits if only is None or name in only]
+    files = {path: data for block in blocks for path, data in _block(press, block, out)}
     if only is None:
-        written += _write_report(press, out)
-    return tuple(written)
+        files |= _report(press, out)
+    for path, data in files.items():  # once all is made, so that a fault in the last template changes nothing
+        write_bytes(path, data)
+    for block in blocks:
+        for ending in ("csv", *figures.ENDINGS) if block.figure is None else ():
+            (out / "figures" / f"{block.template.id}.{ending}").unlink(missing_ok=True)  # of a run that had the rows
+    return tuple(files)
 
 
 _PUBLISHED = frozenset({"effects", "subgroups", "truth", "change", "association", "members_truth", MONEY})
@@ -98,31 +101,23 @@ def needing(study: Study, source: Source, manuscript: Path = MANUSCRIPT) -> tupl
     return tuple(e for e in study.exhibits if parts(e, manuscript) & blocks)
 
 
-def _write_block(press: Report, block: Block, out: Path) -> list[Path]:
-    name, written = block.template.id, []
+def _block(press: Report, block: Block, out: Path) -> Iterator[tuple[Path, bytes]]:
+    """The files of an exhibit."""
     if block.table:
-        path = out / "tables" / name
-        write_text(path.with_suffix(".csv"), block.table.csv)
-        written.append(path.with_suffix(".csv"))
+        path = out / "tables" / block.template.id
+        yield path.with_suffix(".csv"), block.table.csv.encode()
         for ending, template in (("md", "table.md.j2"), ("tex", "table.tex.j2"), ("html", "alone.html.j2")):
-            text = press.format(template, table=block.table)
-            write_text(path.with_suffix(f".{ending}"), text)
-            written.append(path.with_suffix(f".{ending}"))
+            yield path.with_suffix(f".{ending}"), press.format(template, table=block.table).encode()
         as_word = path.with_suffix(".docx")
-        write_bytes(as_word, word.table(block.table, as_word if press.before else None))
-        written.append(path.with_suffix(".docx"))
-    for ending in ("csv", *reversed(figures.ENDINGS)):  # the SVG last: it vouches for the others
-        path = out / "figures" / f"{name}.{ending}"
-        if block.figure is None:
-            path.unlink(missing_ok=True)  # of an earlier run that had the rows: it would now tell an untruth
-            continue
-        data = block.figure.csv.encode() if ending == "csv" else getattr(block.figure.drawing, ending)
-        write_bytes(path, data)
-        written.append(path)
-    return written
+        yield as_word, word.table(block.table, as_word if press.before else None)
+    if block.figure:
+        for ending in ("csv", *reversed(figures.ENDINGS)):  # the SVG last: it vouches for the others
+            data = block.figure.csv.encode() if ending == "csv" else getattr(block.figure.drawing, ending)
+            yield out / "figures" / f"{block.template.id}.{ending}", data
 
 
-def _write_report(press: Report, out: Path) -> list[Path]:
+def _report(press: Report, out: Path) -> dict[Path, bytes]:
+    """The files of the whole report."""
     pieces = markup.parse(press.text("report.md.j2"))
     blocks = {name: press.block(name) for name in press.study.exhibits}
     parts: list[dict[str, object]] = []
@@ -144,16 +139,13 @@ def _write_report(press: Report, out: Path) -> list[Path]:
         )  # fmt: skip
         unused = [r for r in press.rows if r.status == "ok" and r.key not in press.used]
         listed = "part,row\n" + "".join(f'{r.part},"{r.key}"\n' for r in unused)
-        paths = {
-            "unused.csv": listed.encode(),
-            "numbers.json": f"{json_lines(dict(sorted(press.numbers.items())))}\n".encode(),
-            "report.html": web.encode(),
-            "report.docx": word.report(parts, press.study.title, banner(press.run)),
-            "report.pdf": pdf.result(),
+        return {
+            out / "unused.csv": listed.encode(),
+            out / "numbers.json": f"{json_lines(dict(sorted(press.numbers.items())))}\n".encode(),
+            out / "report.html": web.encode(),
+            out / "report.docx": word.report(parts, press.study.title, banner(press.run)),
+            out / "report.pdf": pdf.result(),
         }
-    for file, data in paths.items():
-        write_bytes(out / file, data)
-    return [out / file for file in paths]
 
 
 def _pdf(source: str, drawn: dict[str, bytes]) -> bytes:

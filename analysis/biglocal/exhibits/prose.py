@@ -206,6 +206,9 @@ class Press:
     def __init__(self, rows: tuple[Row, ...], study: Study, run: Run, manuscript: Path, published: Path) -> None:
         self.rows, self.study, self.run, self.manuscript = rows, study, run, manuscript
         self.plan = expand(study)
+        self.terms: dict[str, tuple[Row, set[str]]] = {}  # analyses that have rows -> one of these, and their terms
+        for row in (r for r in rows if r.term):
+            self.terms.setdefault(row.analysis, (row, set()))[1].add(row.term)
         self.places: dict[tuple[str, str], int] = {}
         self.numbers: dict[str, dict[str, object]] = {}
         self.published_path = published

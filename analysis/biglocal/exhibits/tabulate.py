@@ -59,6 +59,8 @@ LABELLED = (
     "part",
     "analysis",
 )
+ANALYSIS = tuple(f.name for f in fields(Analysis) if f.name != "id")
+ABOUT = ("power", "parallel_trends")  # inference whose rows say something of an estimate, and have none of their own
 RUN_VALUES = ("table", "what", "digest", "status")
 ENVIRONMENT_VALUES = ("group", "what", "value")
 MULTIVERSE_VALUES = ("group", "option", "reason", "count")
@@ -147,6 +149,7 @@ def check(press: Press, header: Header, file: str) -> None:
 
     for at, wanted in (("select", header.select), ("figure_select", header.figure_select), *header.like.items()):
         press.check_select(wanted, f"{file}: {at}")
+        _check_said(press, wanted, f"{file}: {at}")
     if header.source == "rows":
         _check_fed(press, header, file)
         for key in (*header.lines, *([header.group] if header.group else [])):
@@ -168,10 +171,29 @@ def check(press: Press, header: Header, file: str) -> None:
         raise StudyError(f"{file}: columns: a table needs at least one. Add [[columns]] with head and value.")
 
 
+def _check_said(press: Press, wanted: Mapping[str, Any], at: str) -> None:
+    """Refuse a selection by term of analyses that have rows, but none of that term: a row renamed, or a typo.
+
+    Without this what one estimator calls otherwise would leave the table without a word.
+    """
+    if "term" not in wanted:
+        return
+    terms, *others = (v if isinstance(v, list | tuple) else [v] for v in (wanted["term"], *wanted.values()))
+    own = [(k, v) for k, v in zip(wanted, others, strict=True) if k in ANALYSIS]
+    apart = () if "inference" in wanted else ABOUT
+    for analysis, (row, found) in press.terms.items():
+        other = row.part == MONEY or row.inference in apart
+        if not other and not found & set(terms) and all(getattr(row, k) in v for k, v in own):
+            said = f"'{terms[0]}'" if len(terms) == 1 else f"one of {', '.join(terms)}"
+            raise StudyError(
+                f"{at}: wants term {said}, and {analysis} has rows, but none of it. {choices(terms[0], found)} "
+                f"Name in the template what the row is called, or leave the analysis out of the selection."
+            )
+
+
 def _check_fed(press: Press, header: Header, file: str) -> None:
     """Refuse an exhibit that no analysis of the study can feed: it would say `not available` for ever."""
-    own = [f.name for f in fields(Analysis) if f.name != "id"]
-    wanted = {k: v if isinstance(v, list | tuple) else [v] for k, v in header.select.items() if k in own}
+    wanted = {k: v if isinstance(v, list | tuple) else [v] for k, v in header.select.items() if k in ANALYSIS}
     if not wanted or any(all(getattr(a, k) in v for k, v in wanted.items()) for a in press.plan):
         return
     if not select(press.rows, **wanted):
@@ -274,7 +296,7 @@ def _table(press: Press, template: Template, rows: Sequence[Row]) -> Table:
     header = template.header
     columns = [c for c in header.columns if not c.when or kind(press.run) in c.when]
     if header.source == "rows":
-        _check_terms(template, rows, columns)
+        _check_terms(press, template, rows, columns)
         lines = _lines(press, header, rows)
         found = [[_find(press, template, c, line, key) for c in columns] for key, line in lines]
         groups = [label(press.study, header.group, key.get(header.group)) if header.group else "" for key, _ in lines]
@@ -351,7 +373,7 @@ def _width(column: Column) -> float:
     return 1.0 if _numeric(column) else 2.2
 
 
-def _check_terms(template: Template, rows: Sequence[Row], columns: Sequence[Column]) -> None:
+def _check_terms(press: Press, template: Template, rows: Sequence[Row], columns: Sequence[Column]) -> None:
     """A column whose term no row has is a row renamed or a typo, unless something in the table is not available."""
     if any(r.status != "ok" for r in rows):
         return
@@ -360,9 +382,10 @@ def _check_terms(template: Template, rows: Sequence[Row], columns: Sequence[Colu
         wanted = column.where.get("term", [])
         for term in wanted if isinstance(wanted, list) else [wanted]:
             if term not in terms and not isinstance(wanted, list):
+                called = sorted({t for r in rows for t in press.terms[r.analysis][1]})
                 raise StudyError(
                     f"{template.file}: column '{column.head}' wants term '{term}', which no row of "
-                    f"{words(template.header.select)} has. {choices(term, terms)}"
+                    f"{words(template.header.select)} has. {choices(term, called)}"
                 )
 
 
