@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 import fake_rows
 from biglocal import provenance, results, verify
 from biglocal import study as studies
-from biglocal.archive import acre, audit
+from biglocal.archive import acre, audit, pack
 from biglocal.archive.acre import Facts
 from biglocal.archive.package import CHECKS, OF_STANDARDS, Answer, Package
 from biglocal.archive.rules import RULES
@@ -253,6 +255,27 @@ def test_levels_of_a_run(run: Path) -> None:
     assert {acre.name(s.real) for s in found.standings if "treated" in s.sources} == {"3*"}
     assert {acre.name(s.could) for s in found.standings} == {"10*"}
     assert "nothing here says that the published numbers come out" in audit.markdown(found)
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "no bundle": lambda path: zipfile.ZipFile(path, "w").close(),
+    "no .zip": lambda path: path.write_bytes(b"PK"),
+    "a file that no list has": lambda path: pack.write(
+        path, {**pack.bag({"a.csv": b"a"}, {}, {}), "data/b.csv": b"b"}, datetime(2020, 1, 1, tzinfo=UTC)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_bundle_that_is_not_whole_is_not_unpacked(name: str, clean: Path, tmp_path: Path) -> None:
+    path = tmp_path / "biglocal-0-synthetic.zip"
+    BROKEN[name](path)
+    assert audit.newest(tmp_path) == path
+    package = Package(clean, bundle=path)
+    assert CHECKS["bundle-intact"].answer(package).verdict == "fail"
+    for rule in ("BagIt 1.0", "RO-Crate 1.2", "Process Run Crate 0.5"):
+        assert CHECKS[rule].answer(package).verdict == "cannot check"
+    assert "unpacked" not in vars(package)
 
 
 # --- the levels -------------------------------------------------------------------------------------------------

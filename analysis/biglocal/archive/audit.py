@@ -230,5 +230,5 @@ def _cell(said: str) -> str:
 
 def newest(dist: Path) -> Path | None:
     """The bundle made last in a folder; None where there is none."""
-    found = sorted(dist.glob("*.zip"), key=lambda f: f.stat().st_mtime)
+    found = sorted(dist.glob("biglocal-*.zip"), key=lambda f: f.stat().st_mtime)
     return found[-1] if found else None

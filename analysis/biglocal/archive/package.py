@@ -236,7 +236,10 @@ class Package:
         from biglocal.archive import check
 
         assert self.bundle is not None
-        return tuple(str(f) for f in check.check(self.bundle).faults)
+        try:
+            return tuple(str(f) for f in check.check(self.bundle).faults)
+        except check.NoBundle as e:
+            return (str(e),)
 
 
 def _made(parts: Sequence[str]) -> bool:
