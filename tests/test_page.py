@@ -164,6 +164,57 @@ def test_a_table_sorts_both_ways_and_keeps_its_groups(chromium: str, reproduced:
         assert sorted(up) == sorted(down)
 
 
+@pytest.mark.parametrize("width", [390, 1024, 1600])
+def test_nothing_stands_out_of_the_page(width: int, chromium: str, reproduced: Path, tmp_path: Path) -> None:
+    """On a phone and a tablet only tables and figures are wider than the page, and these scroll by key; on a screen
+    nothing is."""
+    said = visit(
+        chromium, reproduced / "secure" / "report.html",
+        """
+        if (window !== top) return { width: 0 };
+        const frame = document.createElement("iframe");
+        frame.style.cssText = "width: WIDTHpx; height: 900px; border: 0";
+        const page = document.documentElement.outerHTML.replace(/<script>[^]*?<\\/script>/g, "");
+        const there = new Promise((done) => frame.onload = done);
+        frame.srcdoc = page;
+        document.body.append(frame);
+        await there;
+        const inner = frame.contentDocument, root = inner.documentElement;
+        const scrolls = (e) => ["auto", "scroll"].includes(frame.contentWindow.getComputedStyle(e).overflowX);
+        const boxed = (e) => { for (let p = e; p && p !== inner.body; p = p.parentElement) if (scrolls(p)) return p; };
+        const out = [...inner.querySelectorAll("main *")].filter((e) => e.getClientRects().length
+          && e.getBoundingClientRect().right > root.clientWidth + 1 && !boxed(e));
+        const boxes = [...inner.querySelectorAll("main *")].filter((e) => scrolls(e) && e.scrollWidth > e.clientWidth + 1);
+        const found = { width: root.clientWidth, out: out.map((e) => e.outerHTML.slice(0, 150)), wide: root.scrollWidth,
+                        boxes: boxes.length, unreachable: boxes.filter((e) => e.tabIndex < 0).length };
+        frame.remove();
+        return found;
+        """.replace("WIDTH", str(width)),
+        tmp_path,
+    )["found"]  # fmt: skip
+    assert said["out"] == []
+    assert said["width"] == said["wide"] <= width
+    assert said["unreachable"] == 0
+    assert (said["boxes"] > 0) == (width < 1600)
+
+
+def test_printed_the_page_is_paper(chromium: str, reproduced: Path, tmp_path: Path) -> None:
+    """No buttons, navigation or cards on paper, and no ink for the ground."""
+    if not shutil.which("pdftotext"):
+        pytest.skip("needs pdftotext to read what was printed")
+    page = reproduced / "secure" / "report.html"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    paper = tmp_path / "paper.pdf"
+    subprocess.run(
+        [chromium, *flags, f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={paper}", page.as_uri()],
+        capture_output=True, check=True, timeout=120,
+    )  # fmt: skip
+    text = subprocess.run(["pdftotext", str(paper), "-"], capture_output=True, check=True).stdout.decode()
+    assert "Estimated effect on each outcome" in text
+    for screen_only in ("Contents", "Data of Table", "Numbers behind Figure", "Close"):
+        assert screen_only not in text
+
+
 def test_no_violation_of_wcag_a_or_aa(chromium: str, reproduced: Path, tmp_path: Path) -> None:
     path = Path(os.environ.get("BIGLOCAL_AXE", "node_modules/axe-core/axe.min.js"))
     if not path.is_file():

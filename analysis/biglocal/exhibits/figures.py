@@ -980,7 +980,7 @@ def simulation(canvas: Canvas) -> Figure:
             y -= 1
         at.append(y)
         y -= 1
-    height = 0.18 * -y + 0.8
+    height = 0.2 * -y + 0.8
     figure = Figure(figsize=(WIDTH, height))
     left, right = figure.subplots(1, 2, sharey=True)
     figure.subplots_adjust(left=0.46, right=0.985, top=1 - 0.25 / height, bottom=0.55 / height, wspace=0.1)
@@ -1085,8 +1085,9 @@ def size_by_areas(canvas: Canvas) -> Figure:
         ax.set_title(outcome.label)
         ax.set_xticks(range(len(numbers)), [*(number(n, 0) for n in numbers[:-1]), "all"])
         ax.set_xlabel("treated areas")
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(bottom=-0.8)  # room for the marks of none
     axes[0].set_ylabel("rejected without effect, %")
+    figure.subplots_adjust(wspace=0.12)
     handles = {n: h for ax in axes for h, n in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(list(handles.values()), list(handles), loc="upper center", ncols=4, borderaxespad=0.3)
     return figure

@@ -291,10 +291,10 @@ class Press:
         return self.render(lambda: self.markdown().get_template(file).render(**more), file)
 
     def line(self, source: str, file: str) -> str:
-        """A short text of a header, rendered as plain text."""
-        if "{" not in source:
-            return source
-        return markup.unmarked(self.render(lambda: self.markdown().from_string(source).render(), file))
+        """A short text of a header, rendered as plain text: the backticks of code fall away."""
+        if "{" in source:
+            source = markup.unmarked(self.render(lambda: self.markdown().from_string(source).render(), file))
+        return source.replace("`", "")
 
     def format(self, file: str, **values: object) -> str:
         """A template of formats/, in the delimiters of its kind."""

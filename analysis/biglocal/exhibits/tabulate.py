@@ -274,7 +274,7 @@ class Notes:
     def mark(self, reasons: Iterable[str]) -> str:
         """The letters for some reasons."""
         marks = []
-        for reason in dict.fromkeys(r for r in reasons if r):
+        for reason in dict.fromkeys(r.replace("`", "") for r in reasons if r):
             n = len(self.letters)
             letter = chr(97 + n) if n < 26 else chr(96 + n // 26) + chr(97 + n % 26)
             marks.append(self.letters.setdefault(reason, letter))

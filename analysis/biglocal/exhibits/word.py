@@ -251,6 +251,7 @@ def _figure(document: Document, one: Figure) -> None:
 def _table(document: Document, one: Table, *, alone: bool = False) -> None:
     from docx.enum.section import WD_ORIENT, WD_SECTION
     from docx.oxml import parse_xml
+    from docx.shared import Pt
 
     def turn(across: bool) -> None:
         page = document.sections[0] if alone else document.add_section(WD_SECTION.NEW_PAGE)
@@ -264,9 +265,10 @@ def _table(document: Document, one: Table, *, alone: bool = False) -> None:
     element = parse_xml(_table_xml(one, LONG if one.landscape else WIDTH))
     body: Any = document.element.body
     body.insert(len(body) - 1, element)  # before the properties of the last section
-    for letter, text in one.notes:
+    for i, (letter, text) in enumerate(one.notes):
         paragraph = document.add_paragraph()
-        paragraph.paragraph_format.space_after = 0
+        paragraph.paragraph_format.space_before = Pt(0 if i else 4)
+        paragraph.paragraph_format.space_after = Pt(0)
         if letter:
             _run(paragraph, f"{letter} ", size=8).font.superscript = True
         _run(paragraph, text, size=8)
@@ -314,8 +316,9 @@ def _cell(
     span = f'<w:gridSpan w:val="{across}"/>' if across > 1 else ""
     borders = f"<w:tcBorders>{under}</w:tcBorders>" if under else ""
     side = "right" if right else "left"
+    keep = "<w:keepNext/>" if bold else ""  # a head or a group's name does not end a page
     return (
-        f'<w:tc><w:tcPr><w:tcW w:w="{width}" w:type="dxa"/>{span}{borders}</w:tcPr><w:p><w:pPr><w:keepLines/>'
+        f'<w:tc><w:tcPr><w:tcW w:w="{width}" w:type="dxa"/>{span}{borders}</w:tcPr><w:p><w:pPr>{keep}<w:keepLines/>'
         f'<w:spacing w:before="20" w:after="20" w:line="240" w:lineRule="auto"/><w:jc w:val="{side}"/></w:pPr>'
         f"{_text(text, bold=bold)}{_text(marks, raised=True)}</w:p></w:tc>"
     )
