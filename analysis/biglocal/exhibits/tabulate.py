@@ -671,7 +671,8 @@ def _beside(press: Press, entry: Mapping[str, Any], at: str) -> dict[str, _Found
     line |= _truth_cells(press, wanted, row, places, entry.get("known"))
     low, high = entry.get("conf_low"), entry.get("conf_high")
     if low is None or high is None or not row.std_error:
-        return line | dict.fromkeys(("difference", "verdict"), _Found("–", ("",)))
+        why = "No verdict: published without an interval." if row.std_error else "No verdict: no standard error here."
+        return line | dict.fromkeys(("difference", "verdict"), _Found("–", ("",), why=why))
     scale = on_scale(row)  # ratios are compared as logarithms
     published, estimate = scale(entry["estimate"]), scale(row.estimate)
     theirs = (scale(high) - scale(low)) / (2 * NormalDist().inv_cdf(0.5 + press.study.policy.conf_level / 2))
