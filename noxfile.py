@@ -25,16 +25,18 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests"]
 
 
-def _install(session: nox.Session, lock: str) -> None:
-    """Install a lock with its hashes, and the project itself with nothing fetched beside."""
-    path = ROOT / "locks" / f"{lock}.txt"
-    if path.read_text().splitlines()[0] != stamp(lock):
-        session.error(f"locks/{lock}.txt is stale: pyproject.toml has changed since. Run `nox -s lock`.")
+def _install(session: nox.Session, *locks: str) -> None:
+    """Install locks with their hashes, and the project itself with nothing fetched beside."""
+    paths = [ROOT / "locks" / f"{lock}.txt" for lock in locks]
+    for lock, path in zip(locks, paths, strict=True):
+        if path.read_text().splitlines()[0] != stamp(lock):
+            session.error(f"locks/{lock}.txt is stale: pyproject.toml has changed since. Run `nox -s lock`.")
     mark = Path(session.virtualenv.location, "installed")
-    key = hashlib.sha256(path.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + bytes(ROOT)).hexdigest()
+    key = hashlib.sha256(b"".join(p.read_bytes() for p in (*paths, ROOT / "pyproject.toml")) + bytes(ROOT)).hexdigest()
     if mark.is_file() and mark.read_text() == key:
         return
-    session.install("--quiet", "--require-hashes", "-r", str(path))
+    for path in paths:
+        session.install("--quiet", "--require-hashes", "-r", str(path))
     session.install("--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     # a path relative to the environment, so that the clone's own may hold any letter in any locale
     for link in Path(session.virtualenv.location).glob("lib/python*/site-packages/_editable_impl_biglocal.pth"):
@@ -85,6 +87,13 @@ def tests(session: nox.Session) -> None:
 
 
 nox.session(tests, name="tests_all", python=["3.11", "3.12", "3.13"])  # on every supported Python of this machine
+
+
+@nox.session
+def tests_archive(session: nox.Session) -> None:
+    """The tests of the deposit, with the validators that judge it."""
+    _install(session, "test", "archive")
+    session.run("pytest", "tests/archive", *session.posargs)
 
 
 @nox.session

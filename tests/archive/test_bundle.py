@@ -56,7 +56,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, root / name)
     shutil.copytree(ROOT / "manuscript", root / "manuscript")
     texts = {
-        "analysis/biglocal/__init__.py": "code = 1\n", "analysis/biglocal/data/synthetic.py": "", "analysis/biglocal/exhibits/__init__.py": "", "locks/run.txt": "# made from a\n", "locks/nox.txt": "# made from b\n",
+        "analysis/biglocal/__init__.py": "code = 1\n", "analysis/biglocal/data/synthetic.py": "", "locks/run.txt": "# made from a\n", "locks/nox.txt": "# made from b\n",
+        ".gitattributes": ".git_archival.txt export-subst\n", ".git_archival.txt": "$Format:%H %ct$\n",
         ".gitignore": "outputs/\ndist/\n", ".ci/job": "#!/bin/sh\n", "an é & a space.txt": "text\n",
     }  # fmt: skip
     for name, text in texts.items():
@@ -378,6 +379,29 @@ def test_a_laboratory_gives_what_control_releases_and_nothing_else(clone: Path) 
     held = (clone / "outputs" / "synthetic" / release.HELD / "results.csv").read_bytes()
     assert held not in there.values()
     assert not [n for n in there if n.startswith(f"{TOP}data/data/") or release.HELD in n]
+
+
+def test_a_laboratory_that_has_the_source_as_files_alone(clone: Path, tmp_path: Path) -> None:
+    commit = git(clone, "rev-parse", "HEAD").strip()
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    archive = tmp_path / "source.tar"
+    git(clone, "archive", "--format=tar", f"--output={archive}", "HEAD")
+    shutil.unpack_archive(archive, lab, filter="data")
+    shutil.copytree(clone / "outputs", lab / "outputs")
+    record = json.loads((lab / "outputs" / "synthetic" / "provenance.json").read_text(encoding="utf-8"))
+    assert record["code"] == provenance.sources_of(lab / "analysis" / "biglocal")
+    with pytest.raises(DataError, match=r"no clone.*--secure"):
+        made(lab)
+    done = made(lab, secure=True)
+    there = unzipped(done.path)
+    assert check.check(done.path).faults == ()
+    assert not [n for n in there if n.startswith(f"{TOP}data/source/")]
+    page = there[f"{TOP}ARCHIVE.txt"].decode()
+    assert commit in page and "2025-03-30" in page and "SOURCE: The program at that commit. It is not here" in page
+    graph = {e["@id"]: e for e in json.loads(there[f"{TOP}data/{crate.NAME}"])["@graph"]}
+    for action in (e for e in graph.values() if e["@type"] == "CreateAction"):
+        assert {e["@id"] for k in ("object", "result", "instrument") for e in listed(action[k])} <= set(graph)
 
 
 def test_a_laboratory_whose_rules_have_changed(clone: Path) -> None:

@@ -58,6 +58,7 @@ MEANING = {  # column of results.csv -> what it is, for who has nothing but ARCH
     "n_persons": "persons behind it, rounded; n_least is always empty",
 }
 WHEELS = ROOT / "dist" / "offline"
+ABSENT = {"SOURCE": "The program at that commit. It is not here: what leaves a laboratory is what it released."}
 Say = Callable[[str], None]
 
 
@@ -73,11 +74,15 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The source: its commit, when that was made, and what differs from it (names, as git says them)."""
+    """The source: its commit, when that was made, and what differs from it (names, as git says them).
+
+    `here`: whether git is there to give it, as it is not where the source came as files (a laboratory).
+    """
 
     id: str
     time: datetime
     changed: tuple[str, ...]
+    here: bool = True
 
 
 def where(tier: str, root: Path = ROOT) -> Path:
@@ -101,13 +106,20 @@ def make(
     """Write the bundle of a tier's outputs (`outputs`/`tier`) to `out`, whole or not at all.
 
     `wheelhouse`: a folder made by `nox -s wheelhouse`; None leaves wheels out. `flat`: no bag and no folder, for an
-    archive that unpacks what it is given. `secure`: what may leave a laboratory, after control has run again; always
-    so for the tier secure. `root`: the clone whose commit is the source.
+    archive that unpacks what it is given. `secure`: what may leave a laboratory, after control has run again, without
+    wheels; always so for the tier secure. `root`: the clone whose commit is the source; in a laboratory it may be the
+    source as files, which then is not in the bundle, but for its commit's name.
 
     Raises `VerifyError` for outputs that are altered, not whole or not of this source, and where control would now
     release other numbers; `DataError` for changes that are in no commit, and for a wheelhouse of other locks.
     """
+    secure = secure or tier == "secure"
     commit = _commit(root)
+    if not commit.here and not secure:
+        raise DataError(
+            "the source is no clone, so nothing says whether it was changed. Run it in a clone; or, in a laboratory, "
+            "say --secure: the bundle then holds what may leave, and names the source's commit."
+        )
     if commit.changed and not allow_dirty:
         raise DataError(
             f"not as in commit {commit.id[:12]}: {_some(commit.changed)}. Commit what belongs to the source, or say "
@@ -116,12 +128,12 @@ def make(
     study = load_study(root / PATH.relative_to(ROOT), root / MANUSCRIPT.relative_to(ROOT))
     folder = outputs / tier
     record = _of_this_source(folder, tier, study, root)
-    wheels = _wheels(wheelhouse, root) if wheelhouse is not None else {}
+    wheels = _wheels(wheelhouse, root) if wheelhouse is not None and not secure else {}
     payload = {f"outputs/{tier}/{n}": (folder / n).read_bytes() for n in (*record["outputs"], "provenance.json")}
-    if secure or tier == "secure":
+    if secure:
         say("controlling what leaves")
         _gate(folder, study, payload)
-    source, executable = _source(root, commit)
+    source, executable = _source(root, commit) if commit.here else ({}, frozenset())
     payload |= source
     if tier == "synthetic" and not secure:
         say("writing the synthetic data")
@@ -179,6 +191,9 @@ def _git(root: Path, *words: str, **env: str) -> bytes:
 
 
 def _commit(root: Path) -> Commit:
+    told = root / ".git_archival.txt"  # git archive writes the commit into it (.gitattributes)
+    if not (root / ".git").exists() and told.is_file() and "$" not in (text := told.read_text(encoding="utf-8")):
+        return Commit(text.split()[0], datetime.fromtimestamp(int(text.split()[1]), UTC), (), here=False)
     id_, time = _git(root, "log", "-1", "--format=%H %ct").decode().split()
     status = _git(root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all").decode()
     changed = tuple(sorted(entry[3:] for entry in status.split("\0") if entry))
@@ -318,39 +333,40 @@ def _wheels(wheelhouse: Path, root: Path) -> dict[str, Path]:
 
 
 def _actions(study: Study, record: Mapping[str, Any], files: Iterable[str], rows: bytes) -> Iterator[Action]:
-    """What made each output: data, results, control, each exhibit, the report. Every program named is a file here."""
-    there = set(files)
-    out, code = f"outputs/{record['tier']}/", "source/analysis/biglocal/"
-    table, choices = f"{out}results.csv", "source/analysis/study.toml"
-    data = tuple(sorted(n for n in there if n.startswith("data/")))
+    """What made each output: data, results and control, each exhibit, the rest. What they name is a file here."""
+    there = sorted(files)
+
+    def here(*names: str) -> tuple[str, ...]:
+        return tuple(n for n in names if n in there)
+
+    def below(*starts: str) -> tuple[str, ...]:
+        return tuple(n for n in there if n.startswith(starts))
+
+    out, table = f"outputs/{record['tier']}/", f"outputs/{record['tier']}/results.csv"
+    choices, data = here("source/analysis/study.toml"), below("data/")
     if data:
         yield Action(
             "#data", "Make the synthetic data", f"From seed {record['seed']}; no row is real.",
-            f"{code}data/synthetic.py", (choices,), data,
+            "source/analysis/biglocal/data/synthetic.py", choices, data,
         )  # fmt: skip
     parts = {row.part for row in results.loads(rows.decode(), table)}
-    asked = [p for p in ON_REQUEST if p in parts]
-    words = " and ".join(["`biglocal reproduce`", *(f"`biglocal reproduce --only {p}`" for p in asked)])
-    kept = (f"{out}acro/", f"{out}disclosure.", f"{out}truth.csv", table)
+    asked = [f"`biglocal reproduce --only {p}`" for p in ON_REQUEST if p in parts]
     yield Action(
         "#results", "Estimate, and control what leaves",
-        f"{words}: every number of the study, {record['draws']} draws.",
-        crate.PROGRAM, (*data, choices, "source/locks/run.txt"),
-        tuple(n for n in sorted(there) if n.startswith(kept)),
+        f"{' and '.join(['`biglocal reproduce`', *asked])}: every number of the study, {record['draws']} draws.",
+        crate.PROGRAM, (*data, *choices, *here("source/locks/run.txt")),
+        made := below(table, f"{out}truth.csv", f"{out}acro/", f"{out}disclosure."),
     )  # fmt: skip
     for exhibit in study.exhibits:
-        template = f"source/manuscript/exhibits/{exhibit}.md.j2"
-        made = tuple(n for n in sorted(there) if n.startswith((f"{out}tables/{exhibit}.", f"{out}figures/{exhibit}.")))
-        if made and template in there:
+        if mine := below(f"{out}tables/{exhibit}.", f"{out}figures/{exhibit}."):
             yield Action(
                 f"#exhibit-{exhibit}", f"Render the exhibit {exhibit}", "From rows of results.csv alone.",
-                f"{code}exhibits/__init__.py", (table, template), made,
+                crate.PROGRAM, (table, *here(f"source/manuscript/exhibits/{exhibit}.md.j2")), mine,
             )  # fmt: skip
-    names = ("report.html", "report.pdf", "report.docx", "numbers.json", "unused.csv", "dictionary.md",
-             "datapackage.json", "provenance.json")  # fmt: skip
+            made += mine
     yield Action(
         "#report", "Render the report", "From results.csv and the text; numbers.json says which row printed what.",
-        crate.PROGRAM, (table, "source/manuscript/report.md.j2"), tuple(out + n for n in names if out + n in there),
+        crate.PROGRAM, (table, *below("source/manuscript/")), tuple(n for n in below(out) if n not in set(made)),
     )  # fmt: skip
 
 
@@ -396,12 +412,13 @@ def _archive_text(
         commit=commit.id,
         date=about.date,
         dirty=changed if commit.changed else "",
-        places=_lines({f"{at}{name}": text for name, text in about.folders.items()}),
+        places=_lines({f"{at}{name}": text for name, text in about.folders.items()} | ({} if commit.here else ABSENT)),
         checker=hashlib.sha256(checker).hexdigest(),
         lists="manifest-sha256.txt" if at else "SHA256SUMS",
         network="no network" if wheels else "and a package index: no wheels are here",
         find=offline if wheels else "",
         at=at,
+        source=f"{at}source" if commit.here else "SOURCE",
         tier=record["tier"],
         columns=_lines(MEANING),
         licence=made.licence,
