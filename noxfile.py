@@ -28,9 +28,8 @@ nox.options.sessions = ["tests"]
 def _install(session: nox.Session, *locks: str) -> None:
     """Install locks with their hashes, and the project itself with nothing fetched beside."""
     paths = [ROOT / "locks" / f"{lock}.txt" for lock in locks]
-    for lock, path in zip(locks, paths, strict=True):
-        if path.read_text().splitlines()[0] != stamp(lock):
-            session.error(f"locks/{lock}.txt is stale: pyproject.toml has changed since. Run `nox -s lock`.")
+    if stale := [p.name for p in paths if p.read_text().splitlines()[0] != stamp(p.stem)]:
+        session.error(f"locks/{stale[0]} is stale: pyproject.toml has changed since. Run `nox -s lock`.")
     mark = Path(session.virtualenv.location, "installed")
     key = hashlib.sha256(b"".join(p.read_bytes() for p in (*paths, ROOT / "pyproject.toml")) + bytes(ROOT)).hexdigest()
     if mark.is_file() and mark.read_text() == key:
@@ -82,18 +81,13 @@ for name, (words, *more) in VERBS.items():
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests; options go to pytest."""
-    _install(session, "test")
-    session.run("pytest", *session.posargs)
+    more = ["archive"] if session.name == "tests_archive" else []
+    _install(session, "test", *more)
+    session.run("pytest", *(f"tests/{name}" for name in more), *session.posargs)
 
 
+nox.session(tests, name="tests_archive")  # those of the deposit, with the validators that judge it
 nox.session(tests, name="tests_all", python=["3.11", "3.12", "3.13"])  # on every supported Python of this machine
-
-
-@nox.session
-def tests_archive(session: nox.Session) -> None:
-    """The tests of the deposit, with the validators that judge it."""
-    _install(session, "test", "archive")
-    session.run("pytest", "tests/archive", *session.posargs)
 
 
 @nox.session
