@@ -21,13 +21,14 @@ gives any specification the ordinary way; the tests hold the two together.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from biglocal.estimators import correction
 from biglocal.model import Analysis, Fit, Inapplicable, Sample, Term
-from biglocal.specifications import DIMENSIONS, ESTIMATORS, Specification, expand
+from biglocal.specifications import DIMENSIONS, Specification, expand
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,12 +78,25 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """What each LSOA's outcome did at each of the `starts` (S,) there can be: the mean of the years from it on less the
+    last year before (`from_last`) and less the mean of all before (`from_all`), (N, S, definitions) each. `spell` (S,):
+    years from the start on."""
+
+    starts: Floats
+    spell: Floats
+    from_last: Floats
+    from_all: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """What every draw shares, and what a worker is sent.
 
-    `outcome` (outcome, definition) -> (N, T) with blanks as nought, `whole` (outcome, window) -> (N,) whether no year
-    is blank, `starts` treatment -> (A,) first treated year by area, `covariates` name -> (N, k), `excluded` name ->
-    (N,). `unknown`: treatment -> why the tier has no dates.
+    `whole` (outcome, window) -> (N,) whether no year is blank. Of the whole series, a column a definition: `around`
+    (outcome, window, start) -> (N, 3 x definitions), means from the start on and before it, and the last year
+    before; `changes` (outcome, window) -> `Changes`. `starts` treatment -> (A,) first treated year by area,
+    `covariates` name -> (N, k), `excluded` name -> (N,). `unknown`: treatment -> why the tier has no dates.
     """
 
     draw: Draw
@@ -90,7 +104,8 @@ class World:
     outcomes: tuple[str, ...]
     places: Places
     years: Ints
-    outcome: dict[tuple[str, str], Floats]
+    around: dict[tuple[str, str, int], Floats]
+    changes: dict[tuple[str, str], Changes]
     whole: dict[tuple[str, str], Mask]
     starts: dict[str, Floats]
     covariates: dict[str, Floats]
@@ -282,6 +297,22 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
             if o.at_least is not None:
                 made = np.where(np.isnan(made), np.nan, made >= o.at_least)
             values[name, definition] = np.nan_to_num(made * o.scale)
+    common = {t.year for t in (study.treatments[s.treatment] for s in specs) if t.year is not None}
+    dated = {s.treatment for s in specs if study.treatments[s.treatment].year is None}
+    around: dict[tuple[str, str, int], Floats] = {}
+    changes: dict[tuple[str, str], Changes] = {}
+    for name, (window, w) in itertools.product(outcomes, m.window.items()):
+        o = study.outcomes[name]
+        span = _span(years, max(w.first_year, o.first_year), min(w.last_year, o.last_year))
+        y = np.stack([values[name, d][:, span] for d in m.definition], axis=1)
+        seen = years[span]
+        for start in common:
+            after = seen >= start
+            if after.any() and not after.all():
+                parts = (y[:, :, after].mean(axis=2), y[:, :, ~after].mean(axis=2), y[:, :, ~after][:, :, -1])
+                around[name, window, start] = np.concatenate(parts, axis=1)
+        if dated:
+            changes[name, window] = _changes(y, seen, np.unique(np.concatenate([starts[t] for t in sorted(dated)])))
     area = frame["area_id"].astype(object)
     kept = {"areas": frame, "programme": draw.tier.table("programme")}
     return World(
@@ -290,7 +321,8 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
         outcomes=tuple(outcomes),
         places=exchangeable(frame, study, names),
         years=years,
-        outcome=values,
+        around=around,
+        changes=changes,
         whole=whole,
         starts=starts,
         covariates={k: frame[list(c.columns)].to_numpy(dtype=float) for k, c in m.covariates.items()},
@@ -588,10 +620,12 @@ class _Matched:
         own = np.full(len(self.row), -1)
         own[kept] = np.arange(len(kept))
         row = self.row[kept]
+        year = study.treatments[treatment].year
         return _Units(
-            y={d: world.outcome[outcome, d][row][:, span] for d in _multiverse(study).definition},
-            years=years,
-            start=start[head],
+            around=None if year is None else world.around[outcome, window, year][row],
+            changes=None if year is not None else _of(world.changes[outcome, window], row, start[head]),
+            years=len(years),
+            definitions=tuple(_multiverse(study).definition),
             treated=treated,
             head=own[head],
             bounds=np.flatnonzero(np.diff(self.cluster[kept], prepend=-1)),
@@ -607,13 +641,15 @@ class _Matched:
 class _Units:
     """The LSOAs (n,) of specifications that differ in weights, covariates, estimator and definition alone.
 
-    `y` definition -> (n, T); `start` the first treated year, of a comparison LSOA that of its head; `bounds` (G,) where
-    a cluster begins; `residents` and `size` those of the head and of its area.
+    `around` (n, 3 x definitions) as in `World`, for one start; `changes` the changes and the position of each LSOA's
+    own start among theirs, that of its head for a comparison LSOA, for several; `bounds` (G,) where a cluster
+    begins; `residents` and `size` those of the head and of its area.
     """
 
-    y: dict[str, Floats]
-    years: Ints
-    start: Floats
+    around: Floats | None
+    changes: tuple[Changes, Ints] | None
+    years: int
+    definitions: tuple[str, ...]
     treated: Mask
     head: Ints
     bounds: Ints
@@ -625,48 +661,34 @@ class _Units:
 
     def estimates(self, specs: list[tuple[int, Specification]]) -> Iterator[tuple[int, tuple[float, ...]]]:
         """The numbered specifications with what they say."""
-        import numpy as np
 
         counts = (len(self.treated), int(self.treated.sum()), len(self.bounds))
-        definitions = list(self.y)
-        y = np.concatenate([self.y[d] for d in definitions], axis=1).reshape(len(self.treated), len(definitions), -1)
-        one_start = ESTIMATORS[specs[0][1].estimator] == "common"
-        around = self._around(y) if one_start else None
-        changes = None if around else self._changes(y)
         for (weights,), some in _grouped(specs, "weights"):
             w = self.weight
             if weights != "lsoas":
                 w = w * self.residents if weights == "residents" else w / self.size
             for (covariates,), few in _grouped(some, "covariates"):
                 x = self.covariates[covariates]
-                found = self._at_one_start(*around, w, x) if around else {}
-                found |= self._staggered(*changes, w) if changes else {}
+                found = {} if self.around is None else self._at_one_start(self.around, w, x)
+                found |= {} if self.changes is None else self._staggered(*self.changes, w)
                 for i, s in few:
                     if s.estimator in found:
                         beta, error, own = found[s.estimator]
-                        d = definitions.index(s.definition)
+                        d = self.definitions.index(s.definition)
                         yield i, (float(beta[d]), float(error[d]), *(own or counts))
 
-    def _around(self, y: Floats) -> tuple[Floats, Floats, Floats]:
-        """Means after the one start and before it, and the last year before: (n, definitions) each."""
-        import numpy as np
-
-        after = self.years >= self.start[self.treated][0]
-        return y[:, :, after].mean(axis=2), y[:, :, ~after].mean(axis=2), y[:, :, np.flatnonzero(~after)[-1]]
-
-    def _at_one_start(self, later: Floats, before: Floats, last: Floats, w: Floats, x: Floats) -> Found:
+    def _at_one_start(self, y: Floats, w: Floats, x: Floats) -> Found:
         """Least squares on one row a unit: with whole series and constant weights two-way fixed effects and event
         study are regressions of a change on treatment, and covariates by year those on the change (Frisch, Waugh and
         Lovell). All three estimators come from what is left of the means once treatment and covariates are out."""
         import numpy as np
 
-        t, k, n, d = len(self.years), x.shape[1], len(w), later.shape[1]
+        t, k, n, d = self.years, x.shape[1], len(w), len(self.definitions)
         basis = np.empty((n, 2 + k))
         basis[:, 0], basis[:, 1] = self.treated, 1.0
         basis[:, 2:] = x - w @ x / w.sum()
         weighted = w[:, None] * basis
         inverse = np.linalg.inv(basis.T @ weighted)
-        y = np.concatenate([later, before, last], axis=1)
         beta = inverse @ (weighted.T @ y)
         left = y - basis @ beta
         z = (weighted @ inverse[0])[:, None]
@@ -689,46 +711,29 @@ class _Units:
             for name, effect, e, factor in zip(("twfe", "event_study", "ancova"), effects, error, factors, strict=True)
         }
 
-    def _changes(self, y: Floats) -> tuple[Floats, Floats, Floats]:
-        """The starts (S,), and the change (S, n, definitions) at each: from the last year before, and from all of
-        them, to the mean of the years from the start on."""
-        import numpy as np
-
-        starts: Floats = np.unique(self.start[self.treated])
-        total = np.concatenate([np.zeros((*y.shape[:2], 1)), y.cumsum(axis=2)], axis=2)
-        at = np.searchsorted(self.years, starts)
-        later = (total[:, :, -1:] - total[:, :, at]) / (len(self.years) - at)
-        from_last = np.ascontiguousarray((later - y[:, :, at - 1]).transpose(2, 0, 1))
-        from_all = np.ascontiguousarray((later - total[:, :, at] / at).transpose(2, 0, 1))
-        return starts, from_last, from_all
-
-    def _staggered(self, starts: Floats, from_last: Floats, from_all: Floats, w: Floats) -> Found:
-        import numpy as np
-
-        at = np.searchsorted(starts, np.where(np.isnan(self.start), starts[0], self.start))
-        found = {"callaway_santanna": self._by_cohort(starts, from_last, at, w)}
-        by_set = self._by_set(len(starts), from_all, at, w) if self.sets else self._by_start(from_all, at, w)
+    def _staggered(self, c: Changes, at: Ints, w: Floats) -> Found:
+        found = {"callaway_santanna": self._by_cohort(c, at, w)}
+        by_set = self._by_set(c.from_all, at, w) if self.sets else self._by_start(c.from_all, at, w)
         return found | ({"matched_change": by_set} if by_set else {})
 
-    def _by_cohort(self, starts: Floats, change: Floats, at: Ints, w: Floats) -> Say:
+    def _by_cohort(self, c: Changes, at: Ints, w: Floats) -> Say:
         """Callaway and Sant'Anna's mean over all treated unit-years, never-treated units as the comparison: by cohort
         the mean change from the last year before, with the shares' part in the influence (`callaway_santanna`)."""
         import numpy as np
 
-        size, n = len(starts), len(w)
+        change, spell, size, n = c.from_last, c.spell, len(c.starts), len(w)
         own = np.where(self.treated, w, 0.0)
         mass = np.bincount(at, own, size)
-        spell = np.array([(self.years >= s).sum() for s in starts], dtype=float)
         total = float(mass @ spell)
         share = mass * spell / total
-        own /= mass[at]
+        own /= np.where(mass > 0, mass, 1.0)[at]
         free = np.where(self.treated, 0.0, w) / w[~self.treated].sum()
-        mine = change[at, np.arange(n)]
+        mine = change[np.arange(n), at]
         of_treated = _means(at, own, mine, size)
-        of_free = free @ change
+        of_free = np.tensordot(free, change, 1)
         effects = of_treated - of_free
         att = share @ effects
-        rest = np.tensordot(share, change, 1) - share @ of_free
+        rest = np.tensordot(change, share, (1, 0)) - share @ of_free
         mover = (share[at] * own)[:, None] * (mine - of_treated[at])
         mover += (np.where(self.treated, w, 0.0) * (spell / total)[at])[:, None] * (effects[at] - att)
         return att, _clustered(mover - free[:, None] * rest, self.bounds), ()
@@ -739,19 +744,19 @@ class _Units:
 
         free = np.where(self.treated, 0.0, w) / w[~self.treated].sum()
         own = np.where(self.treated, w, 0.0) / w[self.treated].sum()
-        mine = change[at, np.arange(len(w))]
-        of_free = free @ change
-        share = np.bincount(at, own, len(change))
+        mine = change[np.arange(len(w)), at]
+        of_free = np.tensordot(free, change, 1)
+        share = np.bincount(at, own, change.shape[1])
         att = own @ mine - share @ of_free
-        rest = np.tensordot(share, change, 1) - share @ of_free
+        rest = np.tensordot(change, share, (1, 0)) - share @ of_free
         influence = own[:, None] * (mine - of_free[at] - att) - free[:, None] * rest
         return att, _clustered(influence, self.bounds) * correction(len(w), 2, len(self.bounds)) ** 0.5, ()
 
-    def _by_set(self, size: int, change: Floats, at: Ints, w: Floats) -> Say | None:
+    def _by_set(self, change: Floats, at: Ints, w: Floats) -> Say | None:
         """The matched difference in changes (`matched_change`): each set, cut at its treated unit's own start."""
         import numpy as np
 
-        n = len(w)
+        n, size = len(w), change.shape[1]
         own, rival = np.where(self.treated, w, 0.0), np.where(self.treated, 0.0, w)
         by_set = np.bincount(self.head, rival, n)[self.head]
         used = by_set > 0  # a treated unit whose matches all left says nothing
@@ -760,7 +765,7 @@ class _Units:
         share = np.where(self.treated, own, rival * own[self.head] / np.where(used, by_set, 1.0))
         share = np.where(used, share, 0.0) / own[used].sum()
         sign = np.where(self.treated, share, -share)
-        mine = change[at, np.arange(n)]
+        mine = change[np.arange(n), at]
         att = sign @ mine
         comparison = np.where(self.treated, 0.0, share)
         mass = np.bincount(at, comparison, size)
@@ -776,6 +781,28 @@ class _Units:
 
 Say = tuple["Floats", "Floats", tuple[int, ...]]  # estimates, errors by definition; counts, where they are its own
 Found = dict[str, Say]
+
+
+def _changes(y: Floats, years: Ints, starts: Floats) -> Changes:
+    """The changes of outcomes `y` (N, definitions, T) at those of `starts` that have a year before and one from it."""
+    import numpy as np
+
+    starts = starts[(starts > years[0]) & (starts <= years[-1])]
+    total = np.concatenate([np.zeros((*y.shape[:2], 1)), y.cumsum(axis=2)], axis=2)
+    at = np.searchsorted(years, starts)
+    later = (total[:, :, -1:] - total[:, :, at]) / (len(years) - at)
+    turned = [
+        np.ascontiguousarray(v.transpose(0, 2, 1)) for v in (later - y[:, :, at - 1], later - total[:, :, at] / at)
+    ]
+    return Changes(starts, (len(years) - at).astype(float), *turned)
+
+
+def _of(c: Changes, row: Ints, start: Floats) -> tuple[Changes, Ints]:
+    """The changes of some LSOAs, and the position of each one's own start; the first where it has none."""
+    import numpy as np
+
+    at = np.searchsorted(c.starts, np.where(np.isnan(start), c.starts[0], start))
+    return replace(c, from_last=c.from_last[row], from_all=c.from_all[row]), at
 
 
 def _means(group: Ints, share: Floats, values: Floats, size: int) -> Floats:

@@ -152,37 +152,39 @@ class Draw:
                 f"{policy.treated_share:g}. Check the list of treated LSOAs or policy.treated_share in study.toml."
             )
         steps: list[Step] = []
+        alive, inside = np.ones(len(frame), dtype=bool), treated.to_numpy()
+        area = pd.factorize(frame["area_id"])[0]
 
-        def keep(what: str, wanted: pd.Series[bool] | NDArray[np.bool_]) -> None:
-            nonlocal frame
-            frame = frame[np.asarray(wanted, dtype=bool)]
-            t = frame["treated"] == 1
-            steps.append(Step(what, int(t.sum()), int((~t).sum()), int(frame.loc[t, "area_id"].nunique())))
+        def keep(what: str, wanted: NDArray[np.bool_]) -> None:
+            alive[:] &= wanted  # one copy of the frame at the end, not one a rule
+            t = alive & inside
+            steps.append(Step(what, int(t.sum()), int((alive & ~inside).sum()), len(np.unique(area[t]))))
 
         keep("LSOAs of England", np.ones(len(frame), dtype=bool))
         cut = float(frame[comparison.pool_column].quantile(comparison.pool_quantile))  # national, before anyone leaves
         partly = (frame["area_id"].notna() & (frame["treated"] == 0)).to_numpy()
         keep(f"less those inside an area with less than {policy.treated_share:.0%} of their residents", ~partly)
         if policy.excluded_around == "border":
-            inside = set(frame.index[frame["treated"] == 1])
-            near = frame.index.isin(list(bordering(self.tier.table("borders"), inside)))
-            keep("less neighbours: untreated LSOAs that border on a treated one", (frame["treated"] == 1) | ~near)
+            listed = set(frame.index[inside])
+            near = frame.index.isin(list(bordering(self.tier.table("borders"), listed)))
+            keep("less neighbours: untreated LSOAs that border on a treated one", inside | ~near)
         elif policy.excluded_around != "none":
             column, words = {"msoa": ("msoa11", "MSOA"), "district": ("district", "district")}[policy.excluded_around]
-            around = frame[column].isin(frame.loc[frame["treated"] == 1, column].unique())
-            keep(f"less neighbours: untreated LSOAs in the {words} of a treated one", (frame["treated"] == 1) | ~around)
+            around = frame[column].isin(frame.loc[inside, column].unique()).to_numpy()
+            keep(f"less neighbours: untreated LSOAs in the {words} of a treated one", inside | ~around)
         if policy.exclude_other_programmes:
             keep(
                 "less untreated LSOAs in another funded programme",
-                (frame["treated"] == 1) | frame["other_programme"].isna(),
+                inside | frame["other_programme"].isna().to_numpy(),
             )
         keep(
             f"less untreated LSOAs outside the pool ({COVARIATES[comparison.pool_column].doc}: "
             f"the lower {comparison.pool_quantile:.0%} or unknown)"
             if comparison.pool_quantile > 0
             else f"less untreated LSOAs with {COVARIATES[comparison.pool_column].doc} unknown",
-            (frame["treated"] == 1) | (frame[comparison.pool_column] >= cut),
+            inside | (frame[comparison.pool_column] >= cut).to_numpy(dtype=bool, na_value=False),
         )
+        frame = frame[alive]
         needed = [*covariates, *comparison.exact]
         lacking = [c for c in needed if frame[c].isna().all()]
         if lacking:
@@ -199,8 +201,10 @@ class Draw:
                 f"comparison {comparison.name}, {'one of them' if self.tier.quiet else f'first {first}'} ({blank}). "
                 f"Fill them in, or set policy.missing_covariates to drop."
             )
-        keep("less those with a covariate missing", whole)
-        return frame, tuple(steps)
+        last = alive.copy()
+        last[alive] = whole
+        keep("less those with a covariate missing", last)
+        return frame[whole], tuple(steps)
 
     def _with_baseline(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Level (mean) and trend (slope a year) of each panel outcome before the main treatment, by LSOA.
