@@ -22,6 +22,7 @@ from biglocal.inference.regression import (
     Regression,
     by_group,
     coded,
+    hashed,
     nested,
     parameters,
     refuse_another,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 Statistic = Literal["coefficient", "t"]
 HELD = 16_000_000  # cells of a chunk of draws
 CACHED = 250_000  # of these what is worked on at once: more would leave the processor's cache
+KINDS = 200  # of units by their place in the design, at most: in a balanced panel there is one a start
 TIES = 1e-9  # relative: an assignment as far out as the real one, up to rounding, is as far out
 
 
@@ -71,7 +73,8 @@ class Cells:
 
     Flat over units and starts, cell = unit x L + start. `sums` (A x L, 3 + m): w times the outcome left of nuisance,
     w times the real treatment left of nuisance, w d d within the absorbed effect, and w times each direction of
-    nuisance. `home` (A,): cluster. By cluster, for t only: `outcome`, `real` (G, m): w times directions times the two;
+    nuisance. `home` (A,): cluster. `kind` (A x L,): rows of `sums` but for the first two are those of `kinds` (K, 1 + m);
+    none where the kinds are too many to gain by it. By cluster, for t only: `outcome`, `real` (G, m): w times directions times the two;
     `gram` (G, m, m): among directions.
     """
 
@@ -82,6 +85,8 @@ class Cells:
     gram: NDArray[np.float64]
     starts: int
     factor: float
+    kind: NDArray[np.int64] | None = None
+    kinds: NDArray[np.float64] | None = None
 
 
 def randomise(
@@ -361,12 +366,16 @@ class _Deal:
             yield self._all()
             return
         size = max(1, min(count, HELD // len(self.order)))
+        deck = np.empty((len(self.order), size), dtype=np.int32)
         for start in range(0, count, size):
-            yield self._some(min(size, count - start), rng)
+            if count - start < size:
+                deck = np.empty((len(self.order), count - start), dtype=np.int32)
+            yield self._some(deck, rng)
 
-    def _some(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """The first steps of a Fisher-Yates shuffle of each stratum, for all draws at once."""
-        deck = np.repeat(self.order.astype(np.int32)[:, None], size, axis=1)
+    def _some(self, deck: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int64]:
+        """The first steps of a Fisher-Yates shuffle of each stratum, for all draws at once: a column of `deck` each."""
+        deck[:] = self.order[:, None]
+        size = deck.shape[1]
         flat, each = deck.reshape(-1), np.arange(size)  # one index is found sooner than two
         for a, b, t in zip(self.bounds, self.bounds[1:], self.slots, strict=False):
             kinds = set(self.label[(self.places >= a) & (self.places < b)].tolist())
@@ -441,11 +450,13 @@ def _cells(
     for j in range(m):
         for i in range(j + 1):
             gram[:, i, j] = gram[:, j, i] = np.bincount(group, weighted[i] * plain[j], minlength=groups)
+    _, found, kind = np.unique(hashed(flat[:, 2:], 12), return_index=True, return_inverse=True)
+    few = {"kind": kind.ravel(), "kinds": flat[found, 2:]} if len(found) <= KINDS else {}
     return Cells(
         flat, of_unit,
         by_group(columns[:, 3:] * outcome[:, None], group, groups),
         by_group(columns[:, 3:] * real[:, None], group, groups), gram, starts,
-        correction(len(w), parameters(fit, [group]), groups) if groups > 1 else math.nan,
+        correction(len(w), parameters(fit, [group]), groups) if groups > 1 else math.nan, **few,
     )  # fmt: skip
 
 
@@ -478,14 +489,19 @@ def _terms(
         n = some.stop - some.start
         flat = cell[some].ravel()
         at = (np.arange(n)[:, None] * groups + cells.home[who[some]]).ravel()
-        along = np.zeros((n, slots))
-        for j in range(m):
-            along += columns[3 + j].take(cell[some]) * r[some, j, None]
+        if cells.kind is not None and cells.kinds is not None:
+            table = cells.kinds[:, 0] - 2 * r[some] @ cells.kinds[:, 1:].T  # (n, K)
+            own = table.ravel().take(cells.kind.take(flat) + np.repeat(np.arange(n) * table.shape[1], slots))
+        else:
+            along = np.zeros((n, slots))
+            for j in range(m):
+                along += columns[3 + j].take(cell[some]) * r[some, j, None]
+            own = columns[2].take(flat) - 2 * along.ravel()
 
         def grouped(values: NDArray[np.float64], at: NDArray[np.int64] = at, n: int = n) -> NDArray[np.float64]:
             return np.bincount(at, values, minlength=n * groups).astype(float).reshape(n, groups)
 
-        square = grouped(columns[2].take(flat) - 2 * along.ravel())
+        square = grouped(own)
         if m:
             square += (r[some, :, None] * r[some, None, :]).reshape(n, -1) @ cells.gram.reshape(groups, -1).T
         e0 = grouped(columns[0].take(flat)) - r[some] @ cells.outcome.T - b0[some, None] * square

@@ -181,6 +181,27 @@ def parameters(fit: Regression, clusters: Sequence[NDArray[np.int64]], counting:
     return fit.rank - sum(n - 1 for f, n in zip(fit.fixed, levels, strict=True) if any(nested(f, c) for c in clusters))
 
 
+def hashed(values: NDArray[np.float64], digits: int) -> NDArray[np.uint64]:
+    """A number for each row of `values` (n, k): the same for rows equal to so many digits of their column's largest.
+
+    64 bits, mixed by the finaliser of splitmix64 (Steele, Lea and Flood 2014, OOPSLA): that two kinds of rows share
+    one has no chance worth the name. Equal rows may get two numbers where a value lies on the edge of rounding.
+    """
+    size = np.abs(values).max(axis=0, initial=0.0)
+    whole = np.rint(values * (10.0**digits / np.where(size > 0, size, 1.0))).astype(np.int64).view(np.uint64)
+    key = np.zeros(len(values), dtype=np.uint64)
+    for column in whole.T:
+        key = mixed(key + column)
+    return key
+
+
+def mixed(key: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """See `hashed`."""
+    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(key ^ (key >> np.uint64(31)))
+
+
 def by_group(values: NDArray[np.float64], group: NDArray[np.int64], groups: int) -> NDArray[np.float64]:
     """Sums of the columns of `values` (n, k) within groups: (groups, k)."""
     out = np.empty((groups, values.shape[1]))

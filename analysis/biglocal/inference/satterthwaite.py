@@ -18,6 +18,8 @@ from biglocal.inference.regression import (
     Regression,
     by_group,
     coded,
+    hashed,
+    mixed,
     of_sample,
     parameters,
     refuse_another,
@@ -278,13 +280,7 @@ def _alike(
     root of their number, stands for them. Every row is a kind of its own where an absorbed level holds some twice.
     """
     n = len(w)
-    values = np.column_stack([u, w])
-    size = np.abs(values).max(axis=0)
-    digits = np.rint(values / np.where(size > 0, size, 1.0) * 1e9).astype(np.int64).view(np.uint64)
-    key = np.zeros(n, dtype=np.uint64)
-    for column in digits.T:  # a hash of 64 bits: that two kinds of rows share one has no chance worth the name
-        key = _mixed(key + column)
-    key = _mixed(key + cluster.astype(np.uint64))
+    key = mixed(hashed(np.column_stack([u, w]), 9) + cluster.astype(np.uint64))
     if absorbed is not None:
         order = np.lexsort((key, absorbed))
         level, sorted_ = absorbed[order], key[order]
@@ -292,16 +288,9 @@ def _alike(
             return np.arange(n), np.arange(n), np.ones(n, dtype=np.int64), absorbed
         starts = np.flatnonzero(np.r_[True, level[1:] != level[:-1]])
         kind = np.add.reduceat(sorted_, starts)[absorbed]
-        key = _mixed(key + kind)
+        key = mixed(key + kind)
     _, first, of, count = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
     return first, of.ravel(), count, None if absorbed is None else coded(kind[first])
-
-
-def _mixed(key: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014, OOPSLA)."""
-    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(key ^ (key >> np.uint64(31)))
 
 
 def _df(m: NDArray[np.float64]) -> float:
