@@ -6,7 +6,8 @@
 Warm: medians of runs that alternate in one process, after one that is not counted. Cold: the first call of a fresh
 process, imports and compiling in it, the data in memory before; its peak memory is that of this one thing, of which
 `data` is what the process held before it. Every task starts from a plain frame: ours includes making the sample and
-its checks. Libraries that are not installed leave out; diff-diff and wildboottest (with numba) are in no lock.
+its checks. Libraries that are not installed leave out; diff-diff, csdid, differences and wildboottest (with numba) are in
+no lock. R's seconds are quoted from the references (TIMINGS.md), from their machine.
 """
 
 from __future__ import annotations
@@ -32,11 +33,14 @@ HERE = Path(__file__).resolve().parent
 Found = tuple[float, float]  # the effect and its standard error (randomisation: its p-value; NaN: none given)
 PANEL = {"y": "y", "unit": "unit", "time": "year", "first_treated": "g"}
 FIVE, TEN = ([f"x{i}" for i in range(1, k + 1)] for k in (5, 10))
+SEVEN = [*FIVE, "pre1", "pre2"]
 COLUMNS = {
+    "units": ["unit", "region", "treated", *SEVEN],
     "panel": ["unit", "area", "year", "g", "d", "y", "count", *FIVE],
     "big": ["id", "t", "w", "d", "y", *TEN],
 }
 NONE = float("nan")
+R_MACHINE = "2 cores AMD EPYC, 24 GiB, Debian 12, R 4.2.2, OpenBLAS 0.3.21 with 2 threads, fixest with 2"
 
 
 def ours(name: str, **columns: Any) -> Callable[[pd.DataFrame], Found]:
@@ -58,6 +62,111 @@ def feols(formula: str, cluster: str, weights: str | None = None) -> Callable[[p
         return float(fit.coef()["d"]), float(fit.se()["d"])
 
     return run
+
+
+def feols_event(frame: pd.DataFrame) -> Found:
+    """Years since treatment for each, by the year; the last year before is the base, and so is never."""
+    import pyfixest as pf
+
+    made = frame.assign(since=np.where(frame["g"] > 0, frame["year"] - frame["g"], -1))
+    fit = pf.feols("y ~ i(since, ref=-1) | unit + year", made, vcov={"CRV1": "area"}, copy_data=False, store_data=False)
+    first = min(fit.coef().index, key=lambda n: float(n.split("::")[-1].split("T.")[-1].rstrip("]")))
+    return float(fit.coef()[first]), float(fit.se()[first])
+
+
+def event(frame: pd.DataFrame) -> Found:
+    from biglocal.estimators import fit
+
+    term = next(t for t in fit("event_study", frame, **PANEL, cluster="area").terms if t.name == "event_time")
+    return term.estimate, term.std_error
+
+
+def linearmodels(frame: pd.DataFrame) -> Found:
+    from linearmodels import PanelOLS
+
+    f = frame.set_index(["unit", "year"])
+    model = PanelOLS(f["y"], f[["d"]], entity_effects=True, time_effects=True)
+    alike = {"auto_df": False, "count_effects": False, "group_debias": True}
+    fit = model.fit(cov_type="clustered", clusters=f["area"], **alike)
+    return float(fit.params["d"]), float(fit.std_errors["d"])
+
+
+def statsmodels(frame: pd.DataFrame) -> Found:
+    """On columns from which the effects were taken: with 32,844 dummies there is no memory for it."""
+    import statsmodels.api as sm
+
+    f = frame.sort_values(["unit", "year"])
+    wide = {c: f[c].to_numpy(dtype=float).reshape(-1, f["year"].nunique()) for c in ("y", "d")}
+    left = {c: (v - v.mean(axis=1, keepdims=True) - v.mean(axis=0) + v.mean()).ravel() for c, v in wide.items()}
+    fit = sm.OLS(left["y"], left["d"]).fit(cov_type="cluster", cov_kwds={"groups": f["area"].to_numpy()})
+    return float(fit.params[0]), float(fit.bse[0])
+
+
+def csdid(frame: pd.DataFrame) -> Found:
+    import contextlib
+    import io
+
+    from csdid.att_gt import ATTgt
+
+    columns = {"yname": "y", "gname": "g", "idname": "unit", "tname": "year", "xformla": f"y~{'+'.join(FIVE)}"}
+    with contextlib.redirect_stdout(io.StringIO()):
+        made = ATTgt(**columns, data=frame.copy(), control_group="nevertreated").fit(est_method="dr", bstrap=False)
+        found = made.aggte(typec="simple").atte
+    return float(found["overall_att"]), float(found["overall_se"])
+
+
+def differences(frame: pd.DataFrame) -> Found:
+    from differences import ATTgt
+
+    f = frame.assign(g=frame["g"].where(frame["g"] > 0).astype(float)).set_index(["unit", "year"])
+    made = ATTgt(data=f, cohort_column="g")
+    made.fit(f"y ~ {' + '.join(FIVE)}", est_method="dr", boot_iterations=999, random_state=1, progress_bar=False)
+    found = made.aggregate("simple")
+    return float(found.iloc[0, 0]), float(found.iloc[0, 1])
+
+
+def matched(**options: Any) -> Callable[[pd.DataFrame], Found]:
+    """The number of treated and of comparison units matched, in the place of effect and error."""
+
+    def run(frame: pd.DataFrame) -> Found:
+        from biglocal.matching import nearest
+
+        found = nearest.match(
+            frame,
+            treated="treated",
+            covariates=SEVEN,
+            ratio=5,
+            caliper=0.2,
+            exact=["region"],
+            distance="probability",
+            **options,
+        )
+        treated = frame["treated"].to_numpy() == 1
+        return float((found.weights[treated] > 0).sum()), float((found.weights[~treated] > 0).sum())
+
+    return run
+
+
+def balanced(frame: pd.DataFrame) -> Found:
+    from biglocal.matching import entropy
+
+    weights = entropy.match(frame, treated="treated", covariates=SEVEN).weights
+    treated = frame["treated"].to_numpy() == 1
+    return float(np.average(frame["x1"][~treated], weights=weights[~treated])), NONE
+
+
+def families(frame: pd.DataFrame) -> Found:
+    """Three outcomes together: the adjusted p-value of the first."""
+    from biglocal.estimators import sample, twfe
+    from biglocal.inference.multiplicity import together
+
+    samples = []
+    for outcome in ("y", "count", "x1"):
+        made = frame.assign(x1=frame["x1"] * frame["year"] + frame["count"]) if outcome == "x1" else frame
+        samples.append(sample(made, **{**PANEL, "y": outcome}, cluster="area"))
+    fits = [twfe.estimate(s) for s in samples]
+    done = together(samples, fits, rng=np.random.default_rng(1), conf_level=0.95, draws=9_999)
+    return fits[0].terms[0].estimate, next(t for t in done[0].terms if t.name == "romano_wolf").p_value
 
 
 def fepois(frame: pd.DataFrame) -> Found:
@@ -153,7 +262,7 @@ class Task:
     engines: dict[str, Callable[[pd.DataFrame], Found]]
     targets: tuple[Target, ...] = ()
     memory: tuple[str, float] | None = None  # an engine, and the MB it may take at its peak
-    needs: tuple[str, ...] = ()
+    r: str = ""  # what R took for it, and where: package and seconds of TIMINGS.md
 
 
 TWFE = ours("twfe", **PANEL, cluster="area")
@@ -161,25 +270,43 @@ SURVEY = {"y": "y", "unit": "id", "time": "t", "d": "d", "weight": "w", "covaria
 TASKS: dict[str, Task] = {
     "panel": Task(
         "Two-way fixed effects, 394,128 rows, 600 clusters", "panel",
-        {"pyfixest": feols("y ~ d | unit + year", "area"), "biglocal": TWFE},
-        (Target("biglocal", 1, "pyfixest"),),
+        {"pyfixest": feols("y ~ d | unit + year", "area"), "linearmodels": linearmodels,
+         "statsmodels, effects taken out": statsmodels, "biglocal": TWFE},
+        (Target("biglocal", 1, "pyfixest"),), r="fixest 0.109",
+    ),
+    "event_study": Task(
+        "Event study by years since treatment", "panel", {"pyfixest": feols_event, "biglocal": event},
+        (Target("biglocal", 1, "pyfixest"), Target("biglocal", 1, (1.045, "R fixest"))), r="fixest 1.045",
+    ),
+    "matching": Task(
+        "Nearest neighbours 5:1, caliper, region, 900 of 32,844", "units", {"biglocal": matched()},
+        (Target("biglocal", 1, (0.129, "R MatchIt")),), r="MatchIt 0.129",
+    ),
+    "mahalanobis": Task(
+        "The same, Mahalanobis inside the caliper", "units", {"biglocal": matched(mahvars=SEVEN)},
+        (Target("biglocal", 1, (1.516, "R MatchIt")),), r="MatchIt 1.516",
+    ),
+    "entropy": Task(
+        "Entropy balancing, 7 covariates, 32,844 units", "units", {"biglocal": balanced},
+        (Target("biglocal", 1, (0.094, "R WeightIt")),), r="WeightIt 0.094",
     ),
     "counts": Task(
         "Poisson, the same panel", "panel",
         {"pyfixest": fepois, "biglocal": ours("poisson", **{**PANEL, "y": "count"}, cluster="area")},
-        (Target("biglocal", 1, "pyfixest"),),
+        (Target("biglocal", 1, "pyfixest"),), r="fixest 0.501, unit clusters",
     ),
     "cohorts": Task(
         "Callaway-Sant'Anna dr, 5 covariates, 3 cohorts, 999 draws", "panel",
         {"diff-diff": diff_diff("CallawaySantAnna", covariates=FIVE, control_group="never_treated", n_bootstrap=999,
                                 pscore_trim=1e-6, seed=1),
-         "biglocal": cohorts},
-        (Target("biglocal", 1 / 8, (17.5, "R did")), Target("biglocal", 1, "diff-diff")),
+         "csdid, no draws": csdid, "differences": differences, "biglocal": cohorts},
+        (Target("biglocal", 1 / 8, (17.5, "R did")), Target("biglocal", 1, "diff-diff")), r="did 17.5, faster mode 8.07",
     ),
     "wild": Task(
         "Wild cluster bootstrap, 9,999 draws, 600 clusters", "panel",
         {"pyfixest wildboottest, effects taken out, p only": wildboottest, "biglocal, with interval": wild},
         (Target("biglocal, with interval", 1 / 5, "pyfixest wildboottest, effects taken out, p only"),),
+        r="fwildclusterboot 6.634, p only",
     ),
     "randomisation": Task(
         "Randomisation, 9,999 draws, with interval", "panel",
@@ -195,7 +322,7 @@ TASKS: dict[str, Task] = {
         "Survey regression, 2,700,000 rows, weights, 10 covariates", "big",
         {"pyfixest": feols(f"y ~ d + {' + '.join(TEN)} | id + t", "id", "w"),
          "biglocal": ours("repeated_cross_section", **SURVEY)},
-        (Target("biglocal", 1, "pyfixest"),), ("biglocal", 3 * 1024),
+        (Target("biglocal", 1, "pyfixest"),), ("biglocal", 3 * 1024), r="fixest 2.753",
     ),
     "imputation": Task(
         "Imputation (Borusyak, Jaravel, Spiess)", "panel",
@@ -205,20 +332,23 @@ TASKS: dict[str, Task] = {
     "sun_abraham": Task(
         "Sun-Abraham", "panel",
         {"diff-diff": diff_diff("SunAbraham", cluster="area"), "biglocal": ours("sun_abraham", **PANEL, cluster="area")},
-        (Target("biglocal", 1, (2.502, "R fixest")), Target("biglocal", 1, "diff-diff")),
+        (Target("biglocal", 1, (2.502, "R fixest")), Target("biglocal", 1, "diff-diff")), r="fixest 2.502",
     ),
     "gardner": Task(
         "Two-stage (Gardner)", "panel",
         {"biglocal": ours("imputation", **PANEL, cluster="area", options={"errors": "gardner"})},
-        (Target("biglocal", 1, (3.786, "R did2s")),),
+        (Target("biglocal", 1, (3.786, "R did2s")),), r="did2s 3.786",
     ),
+    "families": Task("Romano-Wolf, 3 outcomes, 9,999 draws", "panel", {"biglocal": families}),
     "stacked": Task("Stacked, corrective weights", "panel", {"biglocal": ours("stacked", **PANEL, cluster="area")}),
     "goodman_bacon": Task("Goodman-Bacon", "panel", {"biglocal": ours("goodman_bacon", **PANEL, cluster="area")}),
     "synthetic_did": Task(
         "Synthetic DiD, exact, jackknife", "panel", {"biglocal": ours("synthetic_did", **PANEL, cluster="area")}
     ),
 }  # fmt: skip
-NEEDS = {"diff-diff": ("diff_diff",), "pyfixest wildboottest, effects taken out, p only": ("wildboottest", "numba")}
+NEEDS = {
+    "diff-diff": ("diff_diff",), "csdid, no draws": ("csdid",), "differences": ("differences",), "pyfixest wildboottest, effects taken out, p only": ("wildboottest", "numba"),
+}  # fmt: skip
 
 
 def there(task: Task) -> dict[str, Callable[[pd.DataFrame], Found]]:
@@ -257,12 +387,12 @@ def measured(folder: Path, name: str, runs: int) -> tuple[list[list[str]], list[
     warm = spawn(folder, name, "all", runs)
     cold = {e: spawn(folder, name, e, 1) for e in warm}
     base, *_ = warm
-    rows = [[f"**{task.title}**", *[""] * 8]]
+    rows = [[f"**{task.title}**", task.r, *[""] * 8]]
     for e, (seconds, processor) in warm.items():
         c = cold[e]
         effect, error = c["found"]
         rows.append([
-            e, f"{c['cold']:.2f}", f"{seconds:.3f}", f"{seconds / warm[base][0]:.2f}", f"{processor:.3f}",
+            e, "", f"{c['cold']:.2f}", f"{seconds:.3f}", f"{seconds / warm[base][0]:.2f}", f"{processor:.3f}",
             f"{c['peak']:,.0f}", f"{c['data']:,.0f}", f"{effect:.10f}", "" if error != error else f"{error:.10f}",
         ])  # fmt: skip
     held = []
@@ -308,30 +438,43 @@ def main() -> None:
             rows += more[0]
             held += more[1]
             sys.stderr.write("\n".join(" | ".join(r) for r in (*more[0], *more[1])) + "\n")
-    header = ["", "cold s", "warm s", "ratio", "processor s", "peak MB", "of which data", "effect", "error or p"]
+    header = [
+        "",
+        "R, its machine",
+        "cold s",
+        "warm s",
+        "ratio",
+        "processor s",
+        "peak MB",
+        "of which data",
+        "effect",
+        "error or p",
+    ]
     bare = measure.command(["-c", "import pandas"])[0]
-    text = f"""# Benchmark
-
-Made by `nox -s benchmark`; how each figure is taken is in `estimators.py`. The input is simulated: no figure here is
-about Big Local.
-
-{measure.machine(["numpy", "pandas", "scipy", "pyfixest", "diff-diff", "wildboottest"])}
-Processes that wanted a core when it began and ended: {began} and {measure.load()}. Cold seconds come on top of what a
-Python with pandas takes to start: {bare:.1f} s.
-
-## Targets
-
-{measure.table(["", "", "target", "measured", "holds"], held)}
-## Side by side
-
-The ratio is of warm seconds to the first line of each block. diff-diff's trimming of propensities is
-turned off, so that its effect is that of R's did.
-Linear algebra runs on one thread. Against R's seconds, which were taken on a quiet machine, processor seconds count.
+    packages = ["numpy", "pandas", "scipy", "pyfixest", "linearmodels", "statsmodels", "diff-diff", "csdid", "differences",
+                "wildboottest"]  # fmt: skip
+    targets = measure.table(["", "", "target", "measured", "holds"], held)
+    side = f"""Warm: medians of {args.runs} runs in turn, in one process; the ratio is to the first line of each block. Cold: the first call of a
+fresh process, on top of the {bare:.1f} s that a Python with pandas takes to start. Linear algebra runs on one thread. R's
+seconds are quoted, from {R_MACHINE}: medians of three, nothing else running; against them processor
+seconds count. diff-diff's trimming of propensities is turned off, so that its effect is that of R's did.
+Matching gives the numbers of treated and comparison units matched in the place of effect and error.
 
 {measure.table(header, rows)}"""
-    measure.say(text)
-    if not args.task:
-        (HERE / "results.md").write_text(text, encoding="utf-8")
+    if args.task:
+        measure.say(f"{targets}\n{side}")
+        return
+    measure.head(f"""# Benchmark
+
+Made by `nox -s benchmark`; how each figure is taken is in the file of that name. The input is simulated: no figure here
+is about Big Local.
+
+{measure.machine(packages)}
+Processes that wanted a core when it began and ended: {began} and {measure.load()}.
+
+""")
+    measure.put("Targets", targets)
+    measure.put("Side by side", side)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import runpy
 import statistics
 import subprocess
@@ -91,7 +92,7 @@ def load() -> str:
 
 
 def simulated(folder: Path) -> Path:
-    """`panel.csv` and `big.csv` in `folder`: by the references' make_sim.py where it is, else of the same shape."""
+    """`panel.csv`, `units.csv` and `big.csv` in `folder`: by the references' make_sim.py where it is, else of the same shape."""
     if not (folder / "big.csv").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         script = ROOT.parent / "shared" / "reference" / "make_sim.py"
@@ -100,3 +101,28 @@ def simulated(folder: Path) -> Path:
         else:
             runpy.run_path(str(Path(__file__).with_name("simulate.py")))["write"](folder)
     return folder
+
+
+RESULTS = Path(__file__).with_name("results.md")
+
+
+def head(text: str) -> None:
+    """Write what stands before the sections of results.md; the sections stay."""
+    _write([text, *_sections()[1:]])
+
+
+def put(name: str, text: str) -> None:
+    """Write a section of results.md, in place of the one of that name; the others stay as they are."""
+    title = f"## {name}\n"
+    mine = f"{title}\n{text.strip()}\n"
+    parts = _sections()
+    there = any(p.startswith(title) for p in parts)
+    _write([mine if p.startswith(title) else p for p in parts] + ([] if there else [mine]))
+
+
+def _sections() -> list[str]:
+    return re.split(r"(?m)^(?=## )", RESULTS.read_text(encoding="utf-8"))
+
+
+def _write(parts: Iterable[str]) -> None:
+    RESULTS.write_text("\n\n".join(p.strip() for p in parts) + "\n", encoding="utf-8")

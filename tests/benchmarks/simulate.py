@@ -1,6 +1,6 @@
 """The benchmarks' input where the references' make_sim.py is not at hand: the same shape, other numbers.
 
-panel.csv: 32,844 units in 600 areas by 12 years, three cohorts of 300, five covariates. big.csv: 225,000 persons
+panel.csv: 32,844 units in 600 areas by 12 years, three cohorts of 300, five covariates; units.csv: the units. big.csv: 225,000 persons
 by 12 waves, weights, ten covariates.
 """
 
@@ -29,6 +29,10 @@ def write(folder: Path, units: int = 32_844, persons: int = 225_000, years: int 
     frame["year"], frame["d"], frame["y"] = np.tile(year, units), d.ravel().astype(int), y.ravel()
     frame["count"] = rng.poisson(np.exp(1.2 + 0.15 * frame["y"]))
     frame.to_csv(folder / "panel.csv", index=False, float_format="%.6f")
+
+    units = pd.DataFrame(panel).assign(region=(area - 1) // 67 + 1, treated=(g > 0).astype(int))
+    units["pre1"], units["pre2"] = y[:, :4].mean(axis=1), (y[:, 3] - y[:, 0]) / 3
+    units.to_csv(folder / "units.csv", index=False, float_format="%.6f")
 
     z = rng.normal(size=(persons * years, 10))
     effect, weight = np.repeat(rng.normal(size=(2, persons)), years, axis=1)

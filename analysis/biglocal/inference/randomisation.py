@@ -73,9 +73,9 @@ class Cells:
 
     Flat over units and starts, cell = unit x L + start. `sums` (A x L, 3 + m): w times the outcome left of nuisance,
     w times the real treatment left of nuisance, w d d within the absorbed effect, and w times each direction of
-    nuisance. `home` (A,): cluster. `kind` (A x L,): rows of `sums` but for the first two are those of `kinds` (K, 1 + m);
-    none where the kinds are too many to gain by it. By cluster, for t only: `outcome`, `real` (G, m): w times directions times the two;
-    `gram` (G, m, m): among directions.
+    nuisance. `home` (A,): cluster. `kind` (A x L,): rows of `sums` but for the first two are those of `kinds`
+    (K, 1 + m); None where the kinds are too many to gain by it. By cluster, for t only: `outcome`, `real` (G, m): w
+    times directions times the two; `gram` (G, m, m): among directions.
     """
 
     sums: NDArray[np.float64]
@@ -451,12 +451,12 @@ def _cells(
         for i in range(j + 1):
             gram[:, i, j] = gram[:, j, i] = np.bincount(group, weighted[i] * plain[j], minlength=groups)
     _, found, kind = np.unique(hashed(flat[:, 2:], 12), return_index=True, return_inverse=True)
-    few = {"kind": kind.ravel(), "kinds": flat[found, 2:]} if len(found) <= KINDS else {}
+    few = len(found) <= KINDS
     return Cells(
         flat, of_unit,
         by_group(columns[:, 3:] * outcome[:, None], group, groups),
         by_group(columns[:, 3:] * real[:, None], group, groups), gram, starts,
-        correction(len(w), parameters(fit, [group]), groups) if groups > 1 else math.nan, **few,
+        correction(len(w), parameters(fit, [group]), groups) if groups > 1 else math.nan, kind=kind.ravel() if few else None, kinds=flat[found, 2:] if few else None,
     )  # fmt: skip
 
 

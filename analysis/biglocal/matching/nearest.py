@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     # treated row, untreated row, distance
     Pair = tuple[int, int, float]
 
+TOGETHER = 32  # treated units whose distances are made together, where a caliper leaves each few
 Order = Literal["largest", "smallest", "data", "closest", "farthest"]
 
 
@@ -228,14 +229,30 @@ def _cloud(
     lists: dict[int, tuple[list[float], list[int]]] = {}
     place: dict[int, int] = {}
 
+    every = np.arange(len(control))
+    value, width = where.bounds[0] if where.bounds else (np.empty(0), np.inf)
+    by = np.argsort(value[control], kind="stable") if where.bounds else every
+    along = value[control][by] if where.bounds else value
+
+    def within(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places of the units that a caliper leaves to any of `rows`."""
+        if not where.bounds:
+            return every
+        slack = width + 1e-9 * (1 + np.abs(value[rows]).max())  # whose edge it is, the distances decide
+        ends = value[rows].min() - slack, value[rows].max() + slack
+        return np.sort(by[np.searchsorted(along, ends[0], "left") : np.searchsorted(along, ends[1], "right")])
+
     def write(rows: list[int]) -> None:
-        d = where.distances(np.array(rows), control)
-        d[:, ~free] = np.inf
+        some = within(np.array(rows))
+        d = where.distances(np.array(rows), control[some])
+        d[:, ~free[some]] = np.inf
         for t, row in zip(rows, d, strict=True):
             near = _first(row, length)
-            lists[t], place[t] = (row[near].tolist(), near.tolist()), 0
+            lists[t], place[t] = (row[near].tolist(), some[near].tolist()), 0
 
-    for rows in _chunks(treated, len(control)):
+    if where.bounds:  # neighbours together, so that what a caliper leaves to them is little
+        treated = sorted(treated, key=value.__getitem__)
+    for rows in _chunks(treated, len(control), TOGETHER if where.bounds else None):
         write(rows)
 
     def find(t: int) -> tuple[float, int]:
@@ -265,9 +282,9 @@ def _first(row: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     return near[np.argsort(row[near], kind="stable")]
 
 
-def _chunks(treated: list[int], columns: int) -> Iterator[list[int]]:
-    """So many rows that their distances take some 30 MB."""
-    step = max(1, 4_000_000 // max(columns, 1))
+def _chunks(treated: list[int], columns: int, most: int | None = None) -> Iterator[list[int]]:
+    """So many rows that their distances take some 30 MB, and no more than `most`."""
+    step = max(1, min(4_000_000 // max(columns, 1), most or len(treated)))
     for i in range(0, len(treated), step):
         yield treated[i : i + step]
 
