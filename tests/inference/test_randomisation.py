@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,3 +180,22 @@ def test_designs_that_cannot_be_dealt_again_are_refused(change: dict[str, Any], 
     plain: dict[str, Any] = {"start": [1.0, 1.0, 1.0, np.nan, np.nan, np.nan], "assigned": [0, 1, 2, 3, 4, 5]}
     with pytest.raises(Inapplicable, match=reason):
         randomise(np.arange(6.0) ** 2, rng=np.random.default_rng(0), **{**plain, **change})
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.9], ids=["whole", "gaps"])
+def test_units_alike_in_the_design_give_what_each_gives(kept: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    f = panel(units=90, clusters=30).frame.sample(frac=kept, random_state=1)
+
+    def test(kinds: int) -> Any:
+        monkeypatch.setattr(import_module("biglocal.inference.randomisation"), "KINDS", kinds)
+        more: dict[str, Any] = {"time": f["time"], "cluster": f["cluster"], "fixed": (f["unit"], f["time"])}
+        return randomise(
+            f["y"], f["first_treated"], f["cluster"], rng=np.random.default_rng(2), statistic="t", draws=499, **more
+        )
+
+    one, each = test(200), test(0)
+    np.testing.assert_allclose(one.drawn, each.drawn, rtol=1e-12)
+    assert one.p_value == each.p_value
+    assert [one.statistic, one.conf_low, one.conf_high] == pytest.approx(
+        [each.statistic, each.conf_low, each.conf_high], rel=1e-9
+    )

@@ -171,3 +171,19 @@ def test_frame_is_not_touched() -> None:
 def test_refuses_with_a_reason(change, message: str) -> None:
     with pytest.raises(Inapplicable, match=message):
         nearest.match(change(units(2)), treated="treated", covariates=["a", "b"])
+
+
+@pytest.mark.parametrize("order", ["largest", "closest", "data"])
+def test_looking_within_the_caliper_alone_finds_what_looking_everywhere_does(
+    order: nearest.Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One treated unit at a time, and all together, where the caliper's window is the whole pool."""
+    frame = units(5, n=900)
+    found = []
+    for together in (1, 32, 10_000):
+        monkeypatch.setattr(nearest, "TOGETHER", together)
+        options = {"ratio": 3, "caliper": 0.1, "mahvars": ["a", "b"], "order": order}
+        found.append(nearest.match(frame, treated="treated", covariates=["a", "b"], **options))
+    assert (found[0].weights > 0).sum() > 300
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0].sets, other.sets)

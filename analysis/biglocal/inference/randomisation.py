@@ -456,7 +456,8 @@ def _cells(
         flat, of_unit,
         by_group(columns[:, 3:] * outcome[:, None], group, groups),
         by_group(columns[:, 3:] * real[:, None], group, groups), gram, starts,
-        correction(len(w), parameters(fit, [group]), groups) if groups > 1 else math.nan, kind=kind.ravel() if few else None, kinds=flat[found, 2:] if few else None,
+        correction(len(w), parameters(fit, [group]), groups) if groups > 1 else math.nan,
+        kind=kind.ravel() if few else None, kinds=flat[found, 2:] if few else None,
     )  # fmt: skip
 
 
