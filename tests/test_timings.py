@@ -9,7 +9,7 @@ import pytest
 from biglocal import results, run, timings
 from biglocal import study as studies
 from biglocal.model import Analysis, BiglocalError, StudyError
-from biglocal.timings import Cost, Timings, duration, seconds, within
+from biglocal.timings import AREAS, Cost, Timings, duration, on_paper, seconds, within
 
 
 def test_the_committed_file_is_of_what_the_study_has() -> None:
@@ -119,3 +119,35 @@ def test_no_costs_no_budget(small_tier: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(timings, "load", lambda: None)
     with pytest.raises(BiglocalError, match=r"no analysis/timings.toml. Make it with .nox -s benchmark -- exhibits"):
         run.reproduce("secure", data=small_tier, outputs=tmp_path, budget=10)
+
+
+SCALE = {
+    "match": Cost(2, 512), "fit": Cost(1, 1024), "area_test": Cost(10, 1), "area_draw": Cost(0.001, 2048),
+    "unit_test": Cost(20, 1), "unit_draw": Cost(0.01, 4096),
+}  # fmt: skip
+
+
+def cells(areas: int, permutations: int) -> dict[str, list[str]]:
+    plan = [
+        Analysis(f"effects/{w}/{i}", "effects", "", "all", f"c{i}", "", w, "")
+        for w in ("none", "randomisation")
+        for i in range(8)
+    ]
+    at = on_paper(Timings("m; v.", Cost(3, 1), {}, {}, None, SCALE), [*plan, *PLAN["placebo"]], areas, permutations)
+    assert at.startswith(f"{areas:,} areas, 9 years, {permutations:,} permutations; ")
+    return {c[1]: c[2:-1] for line in at.splitlines()[4:] if (c := [x.strip() for x in line.split("|")])}
+
+
+def test_a_plan_on_paper_multiplies_what_was_measured() -> None:
+    at = cells(AREAS, 1000)
+    assert at["match a comparison"] == ["8", "2.0 s", "8.0 s", "2.0 s", "2.0 s", "0.5 GiB"]
+    assert at["fit an analysis"] == ["16", "1.0 s", "8.0 s", "1.0 s", "1.0 s", "1.0 GiB"]
+    assert at["test it, dealt to Big Local areas"] == ["8", "11 s", "44 s", "11 s", "11 s", "2.0 GiB"]
+    assert at["test it, dealt to single areas"] == ["8", "30 s", "2 min", "30 s", "30 s", "4.0 GiB"]
+    assert cells(2 * AREAS, 1000)["fit an analysis"][1:3] == ["2.0 s", "16 s"]
+    assert cells(AREAS, 1_000_000)["test it, dealt to single areas"][1] == "2 h 47 min"
+
+
+def test_a_plan_on_paper_needs_constants() -> None:
+    with pytest.raises(BiglocalError, match=r"no measured constants. Make them with .nox -s benchmark -- scale"):
+        on_paper(COSTS, ALL, AREAS, 10)

@@ -186,12 +186,26 @@ def data(
 
 
 @app.command()
-def plan(study: StudyFile = None) -> None:
-    """Print the analyses that study.toml expands to, a line each."""
+def plan(
+    scale: Annotated[
+        int, typer.Option(min=0, help="Say instead what it would take on that many areas: 189000 is output areas.")
+    ] = 0,
+    permutations: Annotated[int, typer.Option(min=1, help="Of each randomisation test, for --scale.")] = 1_000_000,
+    study: StudyFile = None,
+) -> None:
+    """Print the analyses that study.toml expands to, a line each; or what they would take at another scale."""
+    from biglocal import timings
     from biglocal.study import PATH, expand
     from biglocal.study import load as load_study
 
     analyses = expand(load_study(study or PATH))
+    if scale:
+        if (measured := timings.load()) is None:
+            raise BiglocalError(
+                "plan --scale: there is no analysis/timings.toml. Make it: `nox -s benchmark -- scale`."
+            )
+        typer.echo(timings.on_paper(measured, analyses, scale, permutations))
+        return
     for analysis in analyses:
         typer.echo(analysis.id)
     typer.echo(f"{len(analyses)} analyses", err=True)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from biglocal.model import Analysis, BiglocalError, StudyError
 from biglocal.study import ON_REQUEST, ROOT
 
 PATH = ROOT / "analysis" / "timings.toml"
+AREAS = 189_000  # England's output areas: the size at which `scale` is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Timings:
 
     `exhibits`: each made alone from nothing, in a process of its own. `parts`: all analyses of a part, once `start` is
     done: the libraries loaded, tables read and comparisons matched. `whole`: a first run, with the report.
+    `scale`: one match, fit, test (its preparation) and draw of it, on 9 years of `AREAS` areas.
     """
 
     machine: str
@@ -39,6 +41,7 @@ class Timings:
     exhibits: dict[str, Cost]
     parts: dict[str, Cost]
     whole: Cost | None = None
+    scale: dict[str, Cost] = field(default_factory=dict)
 
 
 def load(path: Path = PATH) -> Timings | None:
@@ -52,7 +55,8 @@ def load(path: Path = PATH) -> Timings | None:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         exhibits, parts = ({k: Cost(**v) for k, v in raw[t].items()} for t in ("exhibits", "parts"))
         whole = Cost(**raw["whole"]) if "whole" in raw else None
-        return Timings(str(raw["machine"]), Cost(**raw["start"]), exhibits, parts, whole)
+        scale = {k: Cost(**v) for k, v in raw.get("scale", {}).items()}
+        return Timings(str(raw["machine"]), Cost(**raw["start"]), exhibits, parts, whole, scale)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as e:
         raise StudyError(
             f"{path.name}: not a table of costs: {e}. Make it again with `nox -s benchmark -- exhibits`."
@@ -119,3 +123,48 @@ def within(
             f"{timings.machine.split(';')[0]}. Give more, or name exhibits with --only."
         )
     return tuple(chosen), left
+
+
+def on_paper(
+    timings: Timings, plan: Sequence[Analysis], areas: int, permutations: int, cores: Sequence[int] = (2, 16, 100)
+) -> str:
+    """What the plan's main steps would take on `areas` areas with `permutations`, in Markdown, from measured constants.
+
+    Linear in areas and permutations from what was measured at `AREAS`; every fit is taken to be on all areas, which
+    matching leaves far fewer of, so seconds are at most these. A test is one task: no number of cores makes the step
+    shorter than one of its tasks.
+
+    Raises `BiglocalError` where the constants were not measured.
+    """
+    if not timings.scale:
+        raise BiglocalError("plan --scale: no measured constants. Make them with `nox -s benchmark -- scale`.")
+    one, grown = timings.scale, areas / AREAS
+    once = [a for a in plan if a.part not in ON_REQUEST]
+    tests = sum(a.inference == "randomisation" for a in once)
+
+    def test(of: str, by_area: bool) -> float:
+        return one[f"{of}_test"].seconds * grown + permutations * one[f"{of}_draw"].seconds * (1 if by_area else grown)
+
+    steps = (
+        (
+            "match a comparison",
+            len({a.comparison for a in once if a.comparison}),
+            one["match"].seconds * grown,
+            "match",
+        ),
+        ("fit an analysis", len(once), one["fit"].seconds * grown, "fit"),
+        ("test it, dealt to Big Local areas", tests, test("area", True), "area_draw"),
+        ("test it, dealt to single areas", tests, test("unit", False), "unit_draw"),
+    )
+    lines = [
+        f"{areas:,} areas, 9 years, {permutations:,} permutations; by constants measured at {AREAS:,} areas on "
+        f"{timings.machine.rstrip('.')}.",
+        "",
+        "| step | tasks | one | " + " | ".join(f"{n} cores" for n in cores) + " | memory of a process |",
+        "| :--- | ---: " + "| ---: " * (len(cores) + 2) + "|",
+    ]
+    for name, count, each, at in steps:
+        of = (duration(each * -(-count // n)) for n in cores)  # whole tasks
+        memory = f"{one[at].memory_mb * max(grown, 0.2) / 1024:.1f} GiB"
+        lines.append(f"| {name} | {count} | {duration(each)} | " + " | ".join(of) + f" | {memory} |")
+    return "\n".join(lines)

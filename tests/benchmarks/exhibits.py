@@ -145,6 +145,9 @@ def main() -> None:
         measure.machine(PACKAGES), start, whole, {e: exhibits[e] for e in study.exhibits if e in exhibits},
         {p: known[p] for p in every if p in known},
     )  # fmt: skip
+    before = timings.PATH.read_text(encoding="utf-8") if old else ""
+    _, mark, scale = before.partition("\n[scale]")  # that is another script's (scale.py)
+    text += mark + scale
     timings.PATH.write_text(text, encoding="utf-8", newline="\n")
     sys.stderr.write(f"load when it ended: {measure.load()}\n")
 
