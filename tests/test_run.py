@@ -116,18 +116,27 @@ def test_only_takes_an_analysis_a_pattern_or_an_exhibit(small_tier: Path, tmp_pa
     assert not (tmp_path / "secure" / "report.pdf").exists()
 
 
-def test_only_leaves_the_rest_as_it_is(outputs: Path, small_tier: Path, tmp_path: Path) -> None:
+def test_only_keeps_rows_that_hold_and_drops_those_of_other_settings(
+    outputs: Path, small_tier: Path, tmp_path: Path
+) -> None:
+    """provenance.json records one study: no row of another may stand beside it."""
     path = tmp_path / "study.toml"
     path.write_text(PATH.read_text(encoding="utf-8").replace("conf_level = 0.95", "conf_level = 0.9"), encoding="utf-8")
     before = results.read(outputs / "secure" / "results.csv")
-    run.reproduce("secure", data=small_tier, outputs=outputs, study_path=path, only=["effects/burglary"])
+    said: list[str] = []
+    run.reproduce("secure", data=small_tier, outputs=outputs, only=["effects/burglary"], say=said.append)
+    assert results.read(outputs / "secure" / "results.csv") == before
+    assert not said
+    run.reproduce(
+        "secure", data=small_tier, outputs=outputs, study_path=path, only=["effects/burglary"], say=said.append
+    )
     after = results.read(outputs / "secure" / "results.csv")
-    assert len(after) == len(before)
-    assert {r.analysis for r in after if r not in before} == {
-        a for a in {r.analysis for r in before} if "effects/burglary" in a
-    }
+    assert {r.analysis for r in after} == {r.analysis for r in before if r.analysis.startswith("effects/burglary")}
+    assert {r.conf_level for r in after} <= {0.9, None}
+    (told,) = (s for s in said if "left out" in s)
+    assert "made for other settings, data or code" in told and "years" in told and "biglocal reproduce" in told
     # a family of which only a part is fresh has no correction
-    assert all(r.p_adjusted is None for r in after if r.analysis.startswith("effects/burglary"))
+    assert all(r.p_adjusted is None for r in after)
 
 
 @pytest.mark.parametrize("name", ["results.csv", run.CACHE])

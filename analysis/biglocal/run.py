@@ -126,11 +126,9 @@ def _reproduce(
     if todo:  # through text first: rows kept from a file and rows just made must lead to the same last digit
         fresh = list(results.loads(results.dumps(fresh), "results.csv"))
     rows = estimate.adjust(fresh, study, plan)
-    old = _others(table, set(kept), plan) if only else ()
-    lost = () if only else _outdated(table, plan, set(kept))
-    if lost:
-        say(f"{', '.join(lost)}: made for other settings, data or code, so left out; {AGAIN}")
-    held = results.dumps([*rows, *old])
+    if lost := _outdated(table, plan, set(kept)):  # beside these rows they would pass for rows of this study
+        say(f"{', '.join(lost)}: made for other settings, data or code, so left out; {WHOLE if only else AGAIN}")
+    held = results.dumps(rows)
     reuse = provenance.unaltered(out)
     text, findings = _released(out, held, study, reuse)
     before = provenance.last(out)
@@ -180,20 +178,14 @@ def _inapplicable(kept: dict[str, tuple[Row, ...]]) -> int:
     return sum(1 for rows in kept.values() if all(r.status != "ok" for r in rows))
 
 
-def _others(table: Sequence[Row], fresh: set[str], plan: Sequence[Analysis]) -> tuple[Row, ...]:
-    """Rows of other analyses of the plan as the last run left them: `--only` leaves them as they are."""
-    ids = {a.id for a in plan} - fresh
-    return tuple(r for r in table if r.analysis in ids)
-
-
 AGAIN = "run `biglocal reproduce --only PART` to make it again, then render once more"
+WHOLE = "`biglocal reproduce` makes them again"
 
 
 def _outdated(table: Sequence[Row], plan: Sequence[Analysis], kept: set[str]) -> tuple[str, ...]:
-    """Parts on request of which the last run had rows that hold no longer: a full run does not make them again."""
+    """Parts of which the last run had rows that hold no longer and that this run does not make again."""
     there = {r.analysis for r in table}
-    parts = [a.part for a in plan if a.part in ON_REQUEST and a.id in there and a.id not in kept]
-    return tuple(dict.fromkeys(parts))
+    return tuple(dict.fromkeys(a.part for a in plan if a.id in there and a.id not in kept))
 
 
 CACHE = f"{release.HELD}/results.csv"
