@@ -249,9 +249,9 @@ def test_a_truth_is_one_of_its_own_measure(study: Study, tier: Tier) -> None:
 
 def test_spending_is_the_areas_own_until_the_last_year_per_resident(study: Study, tier: Tier) -> None:
     ids = sorted(map(str, tier.table("programme")["area_id"]))
-    # 1,000 GBP more for each next area in 2016 and again in 2018; the last area has no row; 2020 comes too late
+    # 1,000 GBP more for each next area in 2016 and again in 2018; the last area spent nothing; 2020 comes too late
     costs = pd.DataFrame(
-        [(a, y, 1000.0 * (i + 1)) for i, a in enumerate(ids[:-1]) for y in (2016, 2018, 2020)],
+        [(a, y, 1000.0 * (i + 1) * (a != ids[-1])) for i, a in enumerate(ids) for y in (2016, 2018, 2020)],
         columns=["area_id", "year", "amount"],
     )
     paid = replace(tier, digests={**tier.digests, "costs": "made"}, _kept={**tier._kept, "costs": costs})
@@ -269,8 +269,13 @@ def test_spending_is_the_areas_own_until_the_last_year_per_resident(study: Study
     expected = [0.0 if a == ids[-1] else 2000.0 * (ids.index(a) + 1) / people[a] / 100 for a in own[treated["unit"]]]
     assert len(set(expected)) > 10
     assert treated["spend"].to_numpy() == pytest.approx(expected)
+    assert "all that an area spent up to and with 2019" in sample.caution
     with pytest.raises(Inapplicable, match="Spending"):
         Draw(study, tier).sample(replace(analysis("samhi"), estimator="dose_response"))
+    known = set(own[treated["unit"]])
+    unknown = replace(paid, _kept={**paid._kept, "costs": costs[costs["area_id"] != min(known)]})
+    with pytest.raises(Inapplicable, match=rf"1 of {len(known)} treated areas have no row in the table costs"):
+        Draw(study, unknown).sample(replace(analysis("samhi"), estimator="dose_response"))
 
 
 def test_the_offset_is_the_logarithm_of_the_residents(draw: Draw, tier: Tier) -> None:

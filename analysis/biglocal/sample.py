@@ -371,6 +371,9 @@ class Draw:
             caution = f"{caution} {MATCHED_ON_BASELINE}".strip()
         reference = float("nan") if outcome.reference_effect is None else outcome.reference_effect
         frame = frame.reset_index(drop=True)
+        if "spend" in more:  # a dose is one number a unit, though it was given over years
+            spent = f"The dose of every year is all that an area spent up to and with {outcome.last_year}."
+            caution = f"{caution} {spent}".strip()
         sample = Sample(
             frame, outcome.unit, covariates=tuple(more), levels=levels, flow=flow, caution=caution,
             reference_effect=reference,
@@ -411,10 +414,19 @@ class Draw:
         return out
 
     def _spend(self, cells: pd.DataFrame, until: int) -> NDArray[np.float64]:
-        """Spending of each treated cell's area up to and with a year, hundreds of GBP per resident; NaN for others."""
+        """Spending of each treated cell's area up to and with a year, hundreds of GBP per resident; NaN for others.
+
+        Raises `Inapplicable` where an area has no row of costs at all: nothing known is not nothing spent.
+        """
         if not self.tier.has("costs"):
             raise Inapplicable(f"Spending: {self.tier.lacks.get('costs', 'no table costs')}")
         costs, areas = self.tier.table("costs"), self.tier.table("areas")
+        treated = set(cells.loc[cells["treated"] == 1, "area_id"].astype(object))
+        if lost := treated - set(costs["area_id"].astype(object)):
+            raise Inapplicable(
+                f"Spending: {len(lost)} of {len(treated)} treated areas have no row in the table costs. Add their "
+                f"rows; where nothing was spent, one with amount 0."
+            )
         spent = costs[costs["year"] <= until].groupby(costs["area_id"].astype(object))["amount"].sum()
         inside = areas[areas["area_id"].notna()]
         people = (inside["population"].astype(float) * inside["share"]).groupby(inside["area_id"].astype(object)).sum()
