@@ -177,6 +177,7 @@ def test_exposures_are_filled_in_too_and_every_model_can_be_wrapped() -> None:
     for model in ("mixed_model", "within_person", "random_effects"):
         done = mi.estimate(replace(s, frame=f), of="association", model=model, adjust=model == "mixed_model", **few)
         assert done.terms[0].estimate == pytest.approx(0.5, abs=5 * done.terms[0].std_error)
+        assert done.n_obs == f["y"].notna().sum() < len(f)
     two = replace(s, frame=f.assign(y=(f["y"] > 20.5).astype(float).mask(f["y"].isna())))
     for model in ("gee", "mixed_logit"):
         done = mi.estimate(two, model=model, **few)

@@ -83,6 +83,7 @@ def estimate(
     persons = people(frame)
     return replace(
         done,
+        n_obs=len(frame) - missing,  # answers seen, not those filled in
         n_units=persons["n_units"],
         n_treated=persons["n_treated"],
         caution=" ".join(filter(None, [sample.caution, much, done.caution])),
