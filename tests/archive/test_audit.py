@@ -16,7 +16,7 @@ import pytest
 import fake_rows
 from biglocal import provenance, results, verify
 from biglocal import study as studies
-from biglocal.archive import acre, audit, pack
+from biglocal.archive import acre, audit, editors, pack
 from biglocal.archive.acre import Facts
 from biglocal.archive.package import CHECKS, OF_STANDARDS, Answer, Package
 from biglocal.archive.rules import RULES
@@ -35,6 +35,9 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not name.startswith(("tests/", "outputs/expected/")):
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, to / name)
+    package = Package(to)
+    for name, text in editors.files(package.metadata, package.study, to).items():
+        (to / name).write_text(text, encoding="utf-8")  # whether ours are stale is asked in test_editors.py
     return to
 
 
