@@ -54,7 +54,7 @@ VERBS = {  # session: what `biglocal` is called with, what `nox -l` says, and th
         ["reproduce", *(f"--only={name}" for name in ("simulation", "simulated_power", "few_areas"))],
         "500 replications of made outcomes: bias, coverage, rejections, power by effect and number of areas.",
     ),
-    "multiverse": (["reproduce", "--only=multiverse/*"], "Every combination of choices, tested together."),
+    "multiverse": (["reproduce", "--only=multiverse"], "Every combination of choices, tested together."),
     "recover": (["reproduce", "--only=recovery"], "200 surveys of members made anew: what each model finds."),
     "cluster": (
         ["reproduce"],

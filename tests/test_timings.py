@@ -111,7 +111,13 @@ def test_a_run_within_a_budget_makes_what_fits_and_says_the_rest(
     assert {r.part for r in results.read(tmp_path / "secure" / "results.csv")} == {"programme", "flow"}
     assert (tmp_path / "secure" / "tables" / "flow.csv").exists()
     assert not (tmp_path / "secure" / "report.html").exists()
-    assert set(done.left) == set(studies.load().exhibits) - {"programme", "flow", "sources", "environment"}
+    assert set(done.left) == set(studies.load().exhibits) - {
+        "programme",
+        "flow",
+        "sources",
+        "environment",
+        "multiverse_options",
+    }
     assert [done.left[e] for e in ("placebo", "multiplicity", "balance")] == pytest.approx([1000] * 3)
 
 

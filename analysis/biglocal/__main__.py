@@ -194,11 +194,12 @@ def plan(
     study: StudyFile = None,
 ) -> None:
     """Print the analyses that study.toml expands to, a line each; or what they would take at another scale."""
-    from biglocal import timings
+    from biglocal import specifications, timings
     from biglocal.study import PATH, expand
     from biglocal.study import load as load_study
 
-    analyses = expand(load_study(study or PATH))
+    chosen = load_study(study or PATH)
+    analyses = expand(chosen)
     if scale:
         if (measured := timings.load()) is None:
             raise BiglocalError(
@@ -209,6 +210,10 @@ def plan(
     for analysis in analyses:
         typer.echo(analysis.id)
     typer.echo(f"{len(analyses)} analyses", err=True)
+    if chosen.multiverse is not None:
+        kept, lost = specifications.expand(chosen)
+        said = f"{len(kept):,} specifications, {sum(lost.values()):,} combinations ruled out"
+        typer.echo(f"multiverse: {said}, for each of {len(chosen.multiverse.outcomes)} outcomes", err=True)
 
 
 @app.command()
