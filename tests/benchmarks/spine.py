@@ -1,6 +1,7 @@
 """The main job, timed as a user meets it: program time of whole commands, each in a fresh process.
 
-nox -s benchmark -- spine   # prints the table; --data and --treated add the open tier
+nox -s benchmark -- spine              # to tests/benchmarks/results.md; --data and --treated add the open tier
+nox -s benchmark -- spine --requests   # and the parts that take minutes: placebo lists, simulation, recovery
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from measure import ROOT, command, say, table
+from measure import ROOT, command, load, put, say, table
 
 
 def run(words: list[str]) -> tuple[float, float, float]:
@@ -21,7 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--treated", type=Path, default=ROOT / "tests" / "fixtures" / "placebo.csv")
+    parser.add_argument("--requests", action="store_true")
     args = parser.parse_args()
+    began = load()
     with tempfile.TemporaryDirectory() as folder:
         outputs = ["--outputs", folder]
         lines = [("first run", *run(["reproduce", *outputs]))]
@@ -36,12 +39,25 @@ def main() -> None:
         shutil.rmtree(Path(folder) / "synthetic")
         lines.append(("first run, two workers", *run(["reproduce", "--jobs", "2", *outputs])))
         lines.append(("full draws after quick: only the bootstrap", *run(["reproduce", "--draws", "full", *outputs])))
+        if args.requests:
+            for name in ("placebo", "simulation", "simulated_power", "recovery"):
+                words = ["reproduce", "--only", name, "--jobs", "2", *outputs]
+                lines.append((f"on request, two workers: {name}", *run(words)))
         if args.data:
             words = ["reproduce", "open", "--data", str(args.data), "--treated", str(args.treated), *outputs]
             lines.append(("real data, placebo list", *run(words)))
     lines.append(("--help", *run(["--help"])))
     rows = [[name, f"{seconds:.1f}", f"{processor:.1f}", f"{peak:,.0f}"] for name, seconds, processor, peak in lines]
-    say(table(["command", "seconds", "processor s", "peak MB"], rows))
+    made = table(["command", "seconds", "processor s", "peak MB"], rows)
+    say(made)
+    if not args.data:
+        put(
+            "The main job",
+            f"""Made by `nox -s benchmark -- spine`: whole commands on the synthetic tier, each in a fresh process, once. Peak memory is
+of the largest process. R has no like of it. Processes that wanted a core when it began and ended: {began} and {load()}.
+
+{made}""",
+        )
 
 
 if __name__ == "__main__":
