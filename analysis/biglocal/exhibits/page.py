@@ -101,6 +101,8 @@ def _attribute(name: str, value: str, names: dict[str, str]) -> str:
         return f' href="{"".join(value.split())}"'  # an image
     if name == _HREF:
         return f' href="#{names[value[1:]]}"'
+    if name == "transform" and value.startswith("matrix"):  # of an image, whose pixels are multiplied by it
+        return f' {name}="{value}"'
     if name == "d":
         value = re.sub(r"\s*([A-Za-z])\s*", r"\1", value.strip())
     return f' {name}="{html.escape(_numbers(value))}"'
