@@ -50,10 +50,7 @@ VERBS = {  # session: what `biglocal` is called with, what `nox -l` says, and th
     "bundle": (["bundle"], "One deposit for an archive, into dist/; without libraries: `-- --no-wheelhouse`."),
     "data": (["data"], "Fetch the open data into data-raw/open, or say how to get it: `-- --help`."),
     "placebo": (["reproduce", "--only=placebo"], "200 placebo lists: how often the design rejects in vain."),
-    "simulate": (
-        ["reproduce", *(f"--only={name}" for name in ("simulation", "simulated_power", "few_areas"))],
-        "500 replications of made outcomes: bias, coverage, rejections, power by effect and number of areas.",
-    ),
+    "simulate": (["reproduce", "--only=simulation", "--only=few_areas", "--only=simulated_power"], "Size and power."),
     "multiverse": (["reproduce", "--only=multiverse"], "Every combination of choices, tested together."),
     "recover": (["reproduce", "--only=recovery"], "200 surveys of members made anew: what each model finds."),
     "cluster": (
