@@ -53,11 +53,7 @@ VERBS = {  # session: what `biglocal` is called with, what `nox -l` says, and th
     "simulate": (["reproduce", "--only=simulation", "--only=few_areas", "--only=simulated_power"], "Size and power."),
     "multiverse": (["reproduce", "--only=multiverse"], "Every combination of choices, tested together."),
     "recover": (["reproduce", "--only=recovery"], "200 surveys of members made anew: what each model finds."),
-    "cluster": (
-        ["reproduce"],
-        "As reproduce, on the workers of a Dask cluster: `-- --scheduler tcp://HOST:8786`.",
-        "cluster",
-    ),
+    "cluster": (["reproduce"], "As reproduce, on a Dask cluster: `-- --scheduler tcp://HOST:8786`.", "cluster"),
 }
 
 
@@ -91,9 +87,8 @@ nox.session(tests, name="tests_all", python=["3.11", "3.12", "3.13"])  # on ever
 def lint(session: nox.Session) -> None:
     """Ruff and mypy --strict."""
     _install(session, "lint")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    session.run("mypy")
+    for words in ("ruff check .", "ruff format --check .", "mypy"):
+        session.run(*words.split())
 
 
 @nox.session
