@@ -382,3 +382,40 @@ def test_the_command_says_what_it_wrote_and_refuses_with_exit_2(project: Path) -
     assert again.returncode == 2
     assert again.stderr.startswith("biglocal: mine: this exhibit exists")
     assert issubclass(StudyError, BiglocalError)
+
+
+def test_a_members_outcome_and_subgroup_reach_the_report(project: Path) -> None:
+    """The outcome in a table of its own, as `new` says that no exhibit shows it; the subgroup in the figure of change."""
+    parts = r'\[\[analyses\]\]\npart = "(?!(effects|truth|subgroups|change|association|members_truth)")|\[cost_benefit'
+    left = "".join(t for t in re.split(r"(?m)^(?=\[)", TEXT) if not re.match(parts, t))
+    few = re.sub(r'outcomes = \["(high_anxiety|samhi)".*?\]', 'outcomes = ["burglary"]', left)
+    few = few.replace('subgroups = ["progress", "deprivation", "rural", "region"]', 'subgroups = ["progress"]')
+    few = few.replace('subgroups = ["gender", "age", "education"]', 'subgroups = ["progress"]')
+    few = re.sub(r'inference = \["cluster".*?\]', 'inference = ["cluster"]', few)
+    shown = 'exhibits = [\n    "member_change", "member_health_change", "member_subgroups",\n]'
+    path = project / "analysis/study.toml"
+    path.write_text(re.sub(r"exhibits = \[.*?\n\]", shown, few, flags=re.DOTALL), encoding="utf-8")
+    (project / "manuscript/report.md.j2").write_text("## Report\n\n{{ others() }}\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(project / "analysis"), "OMP_NUM_THREADS": "1"}
+
+    def biglocal(*words: str) -> str:
+        line = [sys.executable, "-m", "biglocal", *words]
+        done = subprocess.run(line, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = biglocal("new", "outcome", "sociable", "--better", "higher", "--family", "wellbeing_members", "--column", "swemwbs_1", "--table", "residents", "--label", "First item of well-being")  # fmt: skip
+    assert "no exhibit: `biglocal new exhibit` writes one" in said
+    biglocal("new", "exhibit", "sociable_change", "--title", "Change of the first item", "--part", "change", "--outcome", "sociable")  # fmt: skip
+    biglocal("new", "subgroup", "elder", "--of", "member", "--column", "age", "--level", "under 60", "--level", "60 and over", "--cut", "59", "--label", "Age in two")  # fmt: skip
+    biglocal("reproduce")
+    out = project / "outputs/synthetic"
+    rows = [r for r in results.read(out / "results.csv") if r.status == "ok" and r.part == "change"]
+    assert any(r.outcome == "sociable" and r.estimate is not None for r in rows)
+    assert {r.level for r in rows if r.subgroup == "elder" and r.term == "change"} == {"under 60", "60 and over"}
+    page = " ".join((out / "report.html").read_text(encoding="utf-8").split())
+    for label in ("Change of the first item", "First item of well-being", "Age in two"):
+        assert label in page, label
+    if shutil.which("pdftotext"):
+        told = subprocess.run(["pdftotext", out / "report.pdf", "-"], capture_output=True, text=True, check=True)
+        assert "First item of well-being" in " ".join(told.stdout.split())
