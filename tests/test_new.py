@@ -228,7 +228,7 @@ def test_a_table_of_any_part_has_one_row_a_cell(project: Path, tmp_path: Path) -
 
 def test_what_shows_the_new_rows_is_said(project: Path) -> None:
     assert call(project, "outcome", "burglary_rate", **OUTCOME)[-1].endswith(
-        "shown in balance, main_effects, inference, power, rivals"
+        "shown in balance, main_effects, inference, randomisation, power, rivals"
     )
     belongs = call(project, "outcome", "belongs", column="belonging", at_least=4, better="higher", family="members")
     assert belongs[-1].endswith("no exhibit: `biglocal new exhibit` writes one")
