@@ -24,6 +24,7 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -119,6 +120,9 @@ class Pool:
                     except engine.lost:
                         lost.append(one)
                         continue
+                    except engine.dropped:  # done, and lost with the worker that held it: nobody's fault
+                        again.append(one)
+                        continue
                     yield one[0], found
                 if lost:
                     for future in list(flying) if engine.whole else ():
@@ -147,6 +151,7 @@ class _Engine(Protocol):
     tries: int
     whole: bool
     lost: tuple[type[Exception], ...]
+    dropped: tuple[type[BaseException], ...]
 
     def send(self, value: Any) -> Any: ...
     def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any: ...
@@ -329,6 +334,7 @@ class _Processes:
     """Worker processes by loky, started as fresh ones and given a value by a file that they map into memory."""
 
     tries, whole = TRIES, True
+    dropped: tuple[type[BaseException], ...] = ()
 
     def __init__(self, jobs: int, folder: Path) -> None:
         from concurrent.futures.process import BrokenProcessPool
@@ -428,6 +434,7 @@ class _Cluster:
         distributed: Any = importlib.import_module("distributed")
         self.client = client
         self.lost: tuple[type[Exception], ...] = (distributed.scheduler.KilledWorker,)
+        self.dropped: tuple[type[BaseException], ...] = (distributed.client.FutureCancelledError, CancelledError)
         self.done = distributed.as_completed(loop=client.loop)
 
     def send(self, value: Any) -> Any:
@@ -441,8 +448,8 @@ class _Cluster:
         return future
 
     def wait(self, futures: Collection[Any]) -> Collection[Any]:
-        found = [f for f in self.done.next_batch(block=True) if f in futures]  # not one that was dropped
-        if any(f.status in ("cancelled", "lost") for f in found):
+        found = [f for f in self.done.next_batch(block=True) if f in futures]  # not one of calls that have ended
+        if self.client.status != "running":
             raise BiglocalError(
                 "the scheduler is gone, or has dropped the run's tasks. What is done is kept: run again."
             )
@@ -472,7 +479,6 @@ def _cluster(address: str, folder: Path | None) -> Iterator[_Cluster]:
     settings = {
         "distributed.scheduler.allowed-failures": 1,
         "distributed.admin.large-graph-warning-threshold": "1 TiB",  # the data are meant to be sent, once
-        "distributed.comm.timeouts.connect": PATIENCE,
     }
     with dask.config.set(settings), _scratch(folder) if kind == "local" else nullcontext() as aside:
         cluster = client = None
@@ -483,7 +489,7 @@ def _cluster(address: str, folder: Path | None) -> Iterator[_Cluster]:
                     local_directory=aside, silence_logs="CRITICAL",
                 )  # fmt: skip
             try:
-                client = distributed.Client(cluster or address, set_as_default=False)
+                client = distributed.Client(cluster or address, set_as_default=False, timeout=PATIENCE)
             except (OSError, ValueError) as e:
                 raise BiglocalError(
                     f"--scheduler {address}: {str(e) or 'no answer'}. Give the address that `dask scheduler` prints, "
