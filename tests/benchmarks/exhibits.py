@@ -138,8 +138,8 @@ def main() -> None:
         if part in asked:
             of = [e for e, analyses in chosen.items() if {a.part for a in analyses} == {part}]
             if of:
-                whole = exhibits[of[0]]
-                known[part] = cost(max(whole["seconds"] - start["seconds"], 0), whole["memory_mb"])
+                took = exhibits[of[0]]
+                known[part] = cost(max(took["seconds"] - start["seconds"], 0), took["memory_mb"])
     every = {a.part: None for a in plan}
     text = written(
         measure.machine(PACKAGES), start, whole, {e: exhibits[e] for e in study.exhibits if e in exhibits},
