@@ -549,7 +549,9 @@ def new_exhibit(
 def _written(said: Sequence[str]) -> None:
     for line in said:
         typer.echo(line)
-    typer.echo("next: look at what was written, then `biglocal reproduce`; README's lists: `biglocal metadata`", err=True)
+    typer.echo(
+        "next: look at what was written, then `biglocal reproduce`; README's lists: `biglocal metadata`", err=True
+    )
 
 
 def _draws(value: str) -> None:

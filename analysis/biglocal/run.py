@@ -155,7 +155,7 @@ def _reproduce(
     (out / JOURNAL).unlink(missing_ok=True)
     rows = list(results.loads(text, "results.csv"))
     if only:
-        written = exhibits.render(rows, study, run, out, manuscript, only=shown) if shown else ()
+        written = exhibits.render(rows, study, run, out, manuscript, only=shown, reuse=reuse) if shown else ()
         checked = _checked(rows, findings, study, manuscript, out)
         record("", sorted({*there, *written, *checked, out / "results.csv"}))
     else:

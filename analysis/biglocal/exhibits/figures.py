@@ -16,6 +16,7 @@ import math
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,7 +173,12 @@ def _key(name: str, canvas: Canvas, banner: str, salt: str, words: tuple[str, st
     """Digest of all that a drawing is made from: rows, study, words, this code and the libraries."""
     shown = [replace(r, digest="") for r in canvas.rows]  # the same numbers by other code are the same drawing
     said = (name, repr(shown), repr(canvas.study), canvas.treated, banner, salt, *words)
-    return f"drawn from {digest(*said, version('matplotlib'), version('typst'), code('exhibits/figures.py'))}"
+    return f"drawn from {digest(*said, *_made_by())}"
+
+
+@cache
+def _made_by() -> tuple[str, ...]:
+    return version("matplotlib"), version("typst"), code("exhibits/figures.py")
 
 
 def _kept(before: Path, key: str) -> Drawing | None:

@@ -10,6 +10,7 @@ import datetime
 import io
 import zipfile
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
@@ -78,7 +79,12 @@ def _key(one: Table) -> str:
     lines = [[line.group and (line.group.text, line.group.marks), *((c.text, c.marks) for c in line.cells)]
              for line in one.lines]  # fmt: skip
     words = (one.id, one.caption, one.heads, lines, one.notes, one.banner, one.landscape)
-    return f"made from {digest(repr(words), version('python-docx'), code('exhibits/word.py'))}"
+    return f"made from {digest(repr(words), *_made_by())}"
+
+
+@cache
+def _made_by() -> tuple[str, str]:
+    return version("python-docx"), code("exhibits/word.py")
 
 
 def _document(title: str, banner: str) -> Document:
