@@ -76,10 +76,7 @@ def tests(session: nox.Session) -> None:
     """The tests; options go to pytest."""
     more = ["archive"] if session.name == "tests_archive" else []
     _install(session, "test", *more)
-    asked = [*(f"tests/{name}" for name in more), *session.posargs]
-    if not asked:  # worker processes are tested by a process that has done nothing before
-        session.run("pytest", "tests/test_runs.py")
-    session.run("pytest", *(asked or ["--ignore=tests/test_runs.py"]))
+    session.run("pytest", *(f"tests/{name}" for name in more), *session.posargs)
 
 
 nox.session(tests, name="tests_archive")  # those of the deposit, with the validators that judge it
