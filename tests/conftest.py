@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,13 @@ def reproduced(small_tier: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     assert done.estimated > 90
     assert done.reused == 0
     return outputs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Linear algebra on one thread, as in a run: the last digit of a sum follows the number of threads."""
+    import scipy.linalg  # noqa: F401  # loads the libraries that are to be limited
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
