@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biglocal import multiverse, specifications
+from biglocal import curve, multiverse, specifications
 from biglocal import study as studies
 from biglocal.data.load import Request, Tier, load
 from biglocal.estimators import estimator
 from biglocal.model import Analysis, Inapplicable, Multiverse, Outcome, Rule, Study, StudyError
+from biglocal.places import relisted
 from biglocal.sample import Draw
 from biglocal.specifications import DIMENSIONS, Specification, expand
 
@@ -170,7 +171,7 @@ def test_every_specification_of_a_small_world_agrees_under_its_own_and_another_l
     draw = replace(draw, study=replace(draw.study, multiverse=fewer))
     made = world(draw)
     area = made.places.drawn(np.random.default_rng(3))
-    lists = {"own": made.draw, "other": multiverse.relisted(made, area)}
+    lists = {"own": made.draw, "other": relisted(made.draw, made.places, area)}
     panel = draw.tier.table("area_panel")
     for name, listed in lists.items():
         seen = multiverse.once(made, listed)
@@ -301,7 +302,7 @@ def test_the_summary_counts_what_it_says() -> None:
 def test_step_down_against_the_definition() -> None:
     size = np.abs(np.random.default_rng(5).normal(size=(200, 6)))
     size[0] = [4.0, 0.1, 2.5, 2.4, 1.0, 3.1]
-    found = multiverse.step_down(size)
+    found = curve.step_down(size)
     order = np.argsort(-size[0])
     last = 0.0
     for k, j in enumerate(order):
@@ -319,15 +320,15 @@ def test_shares_are_those_of_anova_where_choices_are_crossed_and_do_not_depend_o
         for d in DIMENSIONS
     )
     y = np.array([1.5 * (s.window == "window1") + 0.5 * (s.weights == "weights1") for s in specs]) + 0.1 * np.asarray(y)
-    found = multiverse.shares(specs, y)
+    found = curve.shares(specs, y)
     for d in DIMENSIONS:
         means = {o: y[[getattr(s, d) == o for s in specs]].mean() for o in levels[d]}
         between = np.var([means[getattr(s, d)] for s in specs])
         assert found[d] == pytest.approx(between / np.var(y), abs=1e-10)
     mixed = rng.permutation(len(specs))[:150]  # no longer crossed
-    one = multiverse.shares([specs[i] for i in mixed], y[mixed])
+    one = curve.shares([specs[i] for i in mixed], y[mixed])
     back = mixed[::-1]
-    two = multiverse.shares([specs[i] for i in back], y[back])
+    two = curve.shares([specs[i] for i in back], y[back])
     assert one == pytest.approx(two, abs=1e-10)
     assert sum(one.values()) == pytest.approx(1)
 

@@ -49,7 +49,7 @@ decomposition  outcome: att; by level comparison and comparison_weight (types), 
 placebo_dates  outcome, treatment (a pretended start, years before the true one alone): att
 placebo_outcomes  outcome: att
 placebo     outcome, comparison: see `placebo.summary`
-multiverse  outcome: see `multiverse.summary`
+multiverse  outcome: see `curve.summary`
 simulation  outcome, treatment, estimator, inference: see `simulation.summary`
 simulated_power  the same; period = number of areas: see `simulated_power.summary`
 participation  period = wave: approached, answered, new, answered_first, answered_all (counts), rate, rate_again

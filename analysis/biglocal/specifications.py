@@ -8,7 +8,7 @@ where it cannot be: no year before or after the start in its window, or sets whe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,14 +78,29 @@ def label(study: Study, dimension: str, option: str = "") -> str:
     return named.get(dimension, {}).get(option, option)
 
 
+def multiverse(study: Study) -> Multiverse:
+    """What study.toml says of it. Raises `StudyError` where it says nothing."""
+    if study.multiverse is None:
+        raise StudyError("study.toml has no [multiverse]. Add it, or ask for another part.")
+    return study.multiverse
+
+
+def grouped(
+    specs: Iterable[tuple[int, Specification]], *dimensions: str
+) -> Iterator[tuple[tuple[str, ...], list[tuple[int, Specification]]]]:
+    """Numbered specifications by their options in some dimensions."""
+    groups: dict[tuple[str, ...], list[tuple[int, Specification]]] = {}
+    for i, s in specs:
+        groups.setdefault(tuple(getattr(s, d) for d in dimensions), []).append((i, s))
+    yield from groups.items()
+
+
 def expand(study: Study) -> tuple[tuple[Specification, ...], dict[str, int]]:
     """The specifications of an outcome, in the study's order, and how many each reason ruled out (the first that did).
 
     All outcomes of the multiverse have the same. Raises `StudyError` where the study has no multiverse.
     """
-    m = study.multiverse
-    if m is None:
-        raise StudyError("study.toml has no [multiverse]. Add it, or ask for another part.")
+    m = multiverse(study)
     kept = []
     lost: dict[str, int] = {}
     for options in itertools.product(*(getattr(m, d) for d in DIMENSIONS)):
