@@ -63,7 +63,8 @@ def once(draw: Draw, analyses: Sequence[Analysis], rng: np.random.Generator) -> 
     from biglocal.estimators import estimator
 
     study = draw.study
-    table = synthetic_residents.residents(rng, draw.tier.table("programme"))
+    programme = draw.tier.table("programme").sort_values("area_id", key=lambda c: c.astype(str))  # drawn by number
+    table = synthetic_residents.residents(rng, programme)
     tier = replace(draw.tier, _kept={**draw.tier._kept, "residents": table})
     infer = inference.infer("none", study.policy.conf_level, 0)
     out: list[Found] = []

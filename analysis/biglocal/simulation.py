@@ -221,12 +221,12 @@ def prepared(draw: Draw, group: Sequence[Analysis], rng: Callable[[str], np.rand
             with suppress(Inapplicable):  # said by `tried`, of the method itself
                 made = product(designs[key].sample, file, a.inference)
         methods.append(Method(a, key, file, options, made))
-    areas = draw.tier.table("areas")
+    areas = _by_key(draw, "areas")
     persons: dict[str, NDArray[Any]] = {}
     if outcome.table == "survey":
         used = np.unique(np.concatenate([d.row for d in designs.values()]))
         designs = {k: replace(d, row=np.searchsorted(used, d.row)) for k, d in designs.items()}
-        persons = _persons(draw.tier.table("survey").iloc[used], areas)
+        persons = _persons(_by_key(draw, "survey").iloc[used], areas)
     places = areas[["lsoa11", "msoa11", "district", "region", "imd", "crime", "population"]]
     name = outcome.column.removesuffix("_z")
     return World(name, outcome.scale, places, persons, designs, tuple(methods), draw.study.policy.conf_level, rng)
@@ -252,7 +252,7 @@ def _design(draw: Draw, analysis: Analysis, base: float) -> Design:
 
     draw.matched(analysis.comparison)  # by the tier's own outcomes, before these give way to numbers
     outcome = draw.study.outcomes[analysis.outcome]
-    table = draw.tier.table(outcome.table)
+    table = _by_key(draw, outcome.table)
     value = table[outcome.column].to_numpy(dtype=float, na_value=np.nan)
     there = np.isfinite(value) & ~np.isin(value, outcome.codes_missing)
     plain = replace(outcome, at_least=None, scale=1.0, codes_missing=())
@@ -265,6 +265,13 @@ def _design(draw: Draw, analysis: Analysis, base: float) -> Design:
     ).sample(analysis)
     frame = sample.frame.drop(columns="effect", errors="ignore")
     return Design(replace(sample, frame=frame), frame["y"].to_numpy().astype(np.int64), effects(frame, base))
+
+
+def _by_key(draw: Draw, name: str) -> pd.DataFrame:
+    """A table in the order that what is drawn anew has: places by code, their years within."""
+    from biglocal.data.tables import TABLES
+
+    return draw.tier.table(name).sort_values(list(TABLES[name].key), ignore_index=True)
 
 
 def effects(frame: pd.DataFrame, base: float) -> Floats:
