@@ -159,12 +159,14 @@ def test_specifications_agree_with_the_ordinary_path(
     for i in strata(made.specs):
         s = made.specs[i]
         fit = estimator(s.estimator)(multiverse.sample(draw, made.outcomes[outcome], s))
-        assert seen[outcome, i, :2] == pytest.approx(multiverse.average(fit), abs=1e-8), s.name
+        assert seen[outcome, i, :2] == pytest.approx(multiverse.average(fit), abs=1e-10), s.name
         assert tuple(seen[outcome, i, 2:]) == (fit.n_units, fit.n_treated, fit.n_clusters), s.name
 
 
-def test_every_specification_of_a_small_world_agrees_under_its_own_and_another_list() -> None:
+@pytest.mark.parametrize("cluster", ["set", "own"])
+def test_every_specification_of_a_small_world_agrees_under_its_own_and_another_list(cluster: str) -> None:
     draw = small(outcomes=1, comparisons=("pool", "nearest"))
+    draw = replace(draw, study=replace(draw.study, policy=replace(draw.study.policy, cluster=cluster)))
     m = draw.study.multiverse
     assert m is not None
     fewer = replace(m, definition={"winsorised": m.definition["winsorised"]}, window={"to_2018": m.window["to_2018"]})
@@ -179,7 +181,17 @@ def test_every_specification_of_a_small_world_agrees_under_its_own_and_another_l
         full = replace(full, tier=replace(full.tier, digests=draw.tier.digests))
         for i, s in enumerate(made.specs):
             fit = estimator(s.estimator)(multiverse.sample(full, "y0", s))
-            assert seen[0, i, :2] == pytest.approx(multiverse.average(fit), abs=1e-8), (name, s.name)
+            assert seen[0, i, :2] == pytest.approx(multiverse.average(fit), abs=1e-10), (name, s.name)
+
+
+def test_an_outcome_that_begins_after_a_start_has_no_specification_of_it() -> None:
+    draw = small(outcomes=1)
+    later = {n: replace(o, first_year=2016) for n, o in draw.study.outcomes.items()}
+    made = world(replace(draw, study=replace(draw.study, outcomes=later)))
+    seen = multiverse.once(made, made.draw)
+    assert np.isnan(seen).all()  # areas start in 2013 to 2015, the common start is in 2015
+    with pytest.raises(Inapplicable, match="no specification has"):
+        multiverse.summary(made, 0, seen[0], np.full((99, len(made.specs), 3), np.nan))
 
 
 # --- laws ------------------------------------------------------------------------------------------------------

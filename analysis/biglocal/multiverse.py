@@ -12,13 +12,26 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from biglocal import curve
 from biglocal.model import Analysis, Fit, Inapplicable, Sample
 from biglocal.places import Places, exchangeable, relisted
 from biglocal.specifications import Specification, expand, grouped, multiverse
-from biglocal.whole_series import Changes, Units, changes_of, own_start
+from biglocal.whole_series import (
+    Cohorts,
+    Counts,
+    Said,
+    Series,
+    at_one_start,
+    by_cohort,
+    by_set,
+    by_start,
+    in_sets,
+    series,
+    sums,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,22 +53,17 @@ SHARED = (0, 1, 4)  # of these, what a draw says
 class World:
     """What every draw shares, and what a worker is sent.
 
-    `whole` (outcome, window) -> (N,) whether no year is blank. Of the whole series, a column a definition: `around`
-    (outcome, window, start) -> (N, 3 x definitions), means from the start on and before it, and the last year
-    before; `changes` (outcome, window) -> `Changes`. `starts` treatment -> (A,) first treated year by area,
-    `covariates` name -> (N, k), `excluded` name -> (N,). `unknown`: treatment -> why the tier has no dates.
+    `series` by outcome and window. `starts` treatment -> (A,) first treated year by area. `columns`: covariates of any
+    option. `excluded` name -> (N,). `unknown`: treatment -> why the tier has no dates.
     """
 
     draw: Draw
     specs: tuple[Specification, ...]
     outcomes: tuple[str, ...]
     places: Places
-    years: Ints
-    around: dict[tuple[str, str, int], Floats]
-    changes: dict[tuple[str, str], Changes]
-    whole: dict[tuple[str, str], Mask]
+    series: dict[tuple[str, str], Series]
     starts: dict[str, Floats]
-    covariates: dict[str, Floats]
+    columns: tuple[str, ...]
     excluded: dict[str, Mask]
     population: Floats
     unknown: dict[str, str]
@@ -98,13 +106,11 @@ def run(
 
 def summary(world: World, outcome: int, seen: Floats, null: Floats) -> Fit:
     """`curve.summary` of one outcome, `seen` (S, 5) as `once` has it and `null` (draws, S, 3) as `permuted` has it."""
-    import numpy as np
 
-    whole = max((w for (o, _), w in world.whole.items() if o == world.outcomes[outcome]), key=np.sum)
-    return curve.summary(
-        world.specs, seen, null, level=world.draw.study.policy.conf_level, units=int(whole.sum()),
-        years=len(world.years), caution=" ".join(world.unknown.values()),
-    )  # fmt: skip
+    own = [s for (o, _), s in world.series.items() if o == world.outcomes[outcome]]
+    units, years = (max(of, default=0) for of in ([int(s.whole.sum()) for s in own], [len(s.years) for s in own]))
+    level, caution = world.draw.study.policy.conf_level, " ".join(world.unknown.values())
+    return curve.summary(world.specs, seen, null, level=level, units=units, years=years, caution=caution)
 
 
 def permuted(world: World, which: range, rng: Callable[[str], np.random.Generator]) -> Floats:
@@ -217,8 +223,13 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
     years = np.arange(first, max(w.last_year for w in m.window.values()) + 1)
     at = frame.index.get_indexer(pd.Index(panel["lsoa11"]))
     year = panel["year"].to_numpy(dtype=int)
-    values: dict[tuple[str, str], Floats] = {}
-    whole: dict[tuple[str, str], Mask] = {}
+    columns = tuple(dict.fromkeys(c for option in m.covariates.values() for c in option.columns))
+    x = frame[list(columns)].to_numpy(dtype=float)
+    x = (x - np.nanmean(x, axis=0)) / np.nanstd(x, axis=0)  # for the sake of digits: no estimate depends on it
+    common = sorted({t.year for t in (study.treatments[s.treatment] for s in specs) if t.year is not None})
+    dated = [starts[t] for t in sorted({s.treatment for s in specs if study.treatments[s.treatment].year is None})]
+    at_dates = np.unique(np.concatenate(dated)) if dated else np.empty(0)
+    found: dict[tuple[str, str], Series] = {}
     for name in outcomes:
         o = study.outcomes[name]
         y = panel[o.column].to_numpy(dtype=float, na_value=np.nan)
@@ -228,33 +239,25 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
         wide[at[here], year[here] - first] = y[here]
         if not np.isfinite(wide).any():
             raise Inapplicable(f"{o.label}: no values of {o.column}. {draw.tier.lacks.get(o.column, '')}".rstrip())
-        for window, w in m.window.items():
-            span = _span(years, max(w.first_year, o.first_year), min(w.last_year, o.last_year))
-            whole[name, window] = np.isfinite(wide[:, span]).all(axis=1)
+        values = []
         for definition in m.definition:
             made = wide
             if definition == "winsorised":
-                low, high = np.nanquantile(wide, [TAIL, 1 - TAIL], axis=0)
-                made = np.clip(wide, low, high)
+                known = np.isfinite(wide).any(axis=0)
+                made = wide.copy()
+                made[:, known] = np.clip(wide[:, known], *np.nanquantile(wide[:, known], [TAIL, 1 - TAIL], axis=0))
             if o.at_least is not None:
                 made = np.where(np.isnan(made), np.nan, made >= o.at_least)
-            values[name, definition] = np.nan_to_num(made * o.scale)
-    common = {t.year for t in (study.treatments[s.treatment] for s in specs) if t.year is not None}
-    dated = {s.treatment for s in specs if study.treatments[s.treatment].year is None}
-    around: dict[tuple[str, str, int], Floats] = {}
-    changes: dict[tuple[str, str], Changes] = {}
-    for name, (window, w) in itertools.product(outcomes, m.window.items()):
-        o = study.outcomes[name]
-        span = _span(years, max(w.first_year, o.first_year), min(w.last_year, o.last_year))
-        y = np.stack([values[name, d][:, span] for d in m.definition], axis=1)
-        seen = years[span]
-        for start in common:
-            after = seen >= start
-            if after.any() and not after.all():
-                parts = (y[:, :, after].mean(axis=2), y[:, :, ~after].mean(axis=2), y[:, :, ~after][:, :, -1])
-                around[name, window, start] = np.concatenate(parts, axis=1)
-        if dated:
-            changes[name, window] = changes_of(y, seen, np.unique(np.concatenate([starts[t] for t in sorted(dated)])))
+            values.append(np.nan_to_num(made * o.scale))
+        for window, w in m.window.items():
+            begin, end = (np.searchsorted(years, y) for y in (max(w.first_year, o.first_year), w.last_year + 1))
+            span = slice(begin, max(begin, min(end, np.searchsorted(years, o.last_year + 1))))
+            if len(years[span]) < 2:
+                continue
+            whole = np.isfinite(wide[:, span]).all(axis=1)
+            found[name, window] = series(
+                np.stack([v[:, span] for v in values], axis=1), years[span], x, common, at_dates, whole=whole
+            )
     area = frame["area_id"].astype(object)
     kept = {"areas": frame, "programme": draw.tier.table("programme")}
     return World(
@@ -262,12 +265,9 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
         specs=specs,
         outcomes=tuple(outcomes),
         places=exchangeable(frame, study, names),
-        years=years,
-        around=around,
-        changes=changes,
-        whole=whole,
+        series=found,
         starts=starts,
-        covariates={k: frame[list(c.columns)].to_numpy(dtype=float) for k, c in m.covariates.items()},
+        columns=columns,
         excluded={
             k: np.logical_or.reduce([frame[c].isin(list(x.values)).to_numpy(dtype=bool) for c in x.columns])
             if x.columns
@@ -287,34 +287,40 @@ def once(world: World, draw: Draw) -> Floats:
     import numpy as np
 
     out = np.full((len(world.outcomes), len(world.specs), PER_ROW), np.nan)
-    numbered = list(enumerate(world.specs))
-    for (comparison,), group in grouped(numbered, "comparison"):
+    definitions = list(multiverse(draw.study).definition)
+    for (comparison,), group in grouped(enumerate(world.specs), "comparison"):
         try:
             matched = _Matched.of(world, draw, comparison)
         except Inapplicable:
             continue
-        for (window, treatment, exclusion), some in grouped(group, "window", "treatment", "exclusion"):
+        for (window, treatment), some in grouped(group, "window", "treatment"):
+            ways = [way for way, _ in grouped(some, "exclusion", "weights")]
             for o, outcome in enumerate(world.outcomes):
-                units = matched.units(world, outcome, window, treatment, exclusion)
-                for i, said in units.estimates(some) if units else ():
-                    out[o, i] = said
+                weighed, found = matched.estimates(world, outcome, window, treatment, ways)
+                for i, s in some:
+                    said = found.get((s.estimator, s.covariates))
+                    way = (s.exclusion, s.weights)
+                    if said and way in weighed:
+                        q, d = weighed.index(way), definitions.index(s.definition)
+                        estimate, error, c = said
+                        out[o, i] = estimate[q, d], error[q, d], c.units[q], c.treated[q], c.clusters[q]
     return out
 
 
 @dataclass(frozen=True, slots=True)
 class _Matched:
-    """A comparison under one list: its n LSOAs of some weight, sorted by cluster.
+    """A comparison under one list: its n LSOAs of some weight, sorted by cluster, which begin at `begins` (G,).
 
     `row` into the places, `head` the position of the treated LSOA a row is matched to (its own without sets), `area`
-    the code of a treated LSOA's area.
+    the code of the head's area, -1 for none.
     """
 
     row: Ints
     weight: Floats
     treated: Mask
     head: Ints
-    cluster: Ints
     area: Ints
+    begins: Ints
     sets: bool
 
     @classmethod
@@ -324,60 +330,100 @@ class _Matched:
 
         cells = draw.matched(comparison)[0]
         cells = cells[cells["weight"] > 0]
-        cluster = pd.factorize(cells["cluster"], sort=True)[0]
-        order = np.argsort(cluster, kind="stable")
-        cells = cells.iloc[order]
+        treated = cells["treated"].to_numpy() == 1
         sets = bool(cells["in_set"].any())
         head = np.arange(len(cells))
         if sets:
             code = pd.Index(cells["lsoa11"])
             head = np.where(cells["in_set"], code.get_indexer(pd.Index(cells["set_lsoa"])), head)
-        treated = cells["treated"].to_numpy() == 1
-        area = np.where(
-            treated, pd.Index(world.places.names).get_indexer(pd.Index(cells["area_id"].astype(object))), -1
-        )
+        named = pd.Index(world.places.names).get_indexer(pd.Index(cells["area_id"].astype(object)))
+        area = np.where(treated, named, -1)[head]
+        cluster = pd.factorize(cells["cluster"], sort=True)[0]
+        order = np.argsort(cluster, kind="stable")
+        turned = np.empty_like(order)
+        turned[order] = np.arange(len(order))
         return cls(
-            cells["row"].to_numpy(), cells["weight"].to_numpy(dtype=float), treated, head,
-            cluster[order].astype(np.int64), area, sets,
+            cells["row"].to_numpy()[order], cells["weight"].to_numpy(dtype=float)[order], treated[order],
+            turned[head[order]], area[order], np.flatnonzero(np.diff(cluster[order], prepend=-1)), sets,
         )  # fmt: skip
 
-    def units(self, world: World, outcome: str, window: str, treatment: str, exclusion: str) -> Units | None:
-        """The LSOAs of some specifications, and their outcome; None where no treated or comparison LSOA is left."""
+    def estimates(
+        self, world: World, outcome: str, window: str, treatment: str, ways: Sequence[tuple[str, ...]]
+    ) -> tuple[list[tuple[str, ...]], dict[tuple[str, str], Said]]:
+        """What the estimators say, by their name and that of covariates, and the `ways` (exclusion, weights) that they
+        say it of: those that leave treated LSOAs of two areas or more, and comparison LSOAs."""
+        import numpy as np
+
+        series = world.series.get((outcome, window))
+        if series is None or world.draw.study.treatments[treatment].year not in (None, *series.products):
+            return [], {}  # the outcome is not known before the start, or not from it on
+        first, last = series.years[[0, -1]]
+        start = world.starts[treatment]
+        in_time = (start > first) & (start <= last)
+        here = series.whole[self.row] & (~self.treated | in_time[self.area])
+        kept: list[tuple[str, ...]] = []
+        weights, said = [], []
+        for exclusion, some in itertools.groupby(ways, key=lambda way: way[0]):
+            ok = here & ~world.excluded[exclusion][self.row]
+            ok &= ok[self.head]
+            counts = self._counts(ok)
+            if counts is None:
+                continue
+            size = np.bincount(self.area[ok & self.treated], minlength=len(start))
+            for way in some:
+                w = np.where(ok, self.weight, 0.0)
+                if way[1] == "residents":
+                    w *= np.where(ok, world.population[self.row[self.head]], 0.0)
+                elif way[1] == "areas":
+                    w /= np.where(ok, size[self.area], 1.0)
+                kept.append(way)
+                weights.append(w)
+                said.append(counts)
+        if not kept:
+            return [], {}
+        return kept, self._said(world, series, treatment, np.stack(weights), Counts.of(said))
+
+    def _said(
+        self, world: World, series: Series, treatment: str, w: Floats, counts: Counts
+    ) -> dict[tuple[str, str], Said]:
+        """What the estimators say of LSOAs weighed by `w` (q, n), by their name and that of covariates."""
         import numpy as np
 
         study = world.draw.study
-        w, o = multiverse(study).window[window], study.outcomes[outcome]
-        span = _span(world.years, max(w.first_year, o.first_year), min(w.last_year, o.last_year))
-        years = world.years[span]
-        start = np.where(self.treated, world.starts[treatment][self.area], np.nan)
-        ok = world.whole[outcome, window][self.row] & ~world.excluded[exclusion][self.row]
-        ok &= ~self.treated | ((start > years[0]) & (start <= years[-1]))
-        ok &= ok[self.head]
-        kept = np.flatnonzero(ok)
-        treated = self.treated[kept]
-        if len(np.unique(self.cluster[kept[treated]])) < 2 or treated.all():
+        options = multiverse(study).covariates
+        own = np.where(self.treated, w, 0.0)
+        if (year := study.treatments[treatment].year) is not None:
+            s, treated = (sums(series.products[year], self.row, x, self.begins) for x in (w, own))
+            found: dict[tuple[str, str], Said] = {}
+            for name, option in options.items():
+                columns = [world.columns.index(c) for c in option.columns]
+                of = at_one_start(s, treated, columns, len(world.columns), len(series.years), counts)
+                found |= {(estimator, name): said for estimator, said in of.items()}
+            return found
+        changes = series.changes
+        assert changes is not None  # there is a treatment with dates
+        none = next(name for name, option in options.items() if not option.columns)
+        start = np.searchsorted(changes.starts, world.starts[treatment])
+        at = np.clip(start, 0, len(changes.starts) - 1)[self.area]
+        cohorts = partial(Cohorts.of, row=self.row, at=at, own=own, rest=w - own, begins=self.begins)
+        found = {("callaway_santanna", none): by_cohort(cohorts(changes.from_last), changes.spell, counts)}
+        if not self.sets:
+            return found | {("matched_change", none): by_start(cohorts(changes.from_all), counts)}
+        share = in_sets(w, self.head, self.treated)
+        used = [self._counts(one) for one in share > 0]
+        rest_on = Counts.of([u or (3, 2, 2) for u in used])  # a blank has no counts: any will do
+        change = changes.from_all[self.row, at]
+        estimate, error, _ = by_set(change, at, share, self.treated, self.begins, rest_on)
+        estimate[[u is None for u in used]] = np.nan
+        return found | {("matched_change", none): (estimate, error, rest_on)}
+
+    def _counts(self, ok: Mask) -> tuple[int, int, int] | None:
+        """LSOAs, treated LSOAs and clusters of those that are `ok` (n,); None without two treated clusters or without a
+        comparison LSOA."""
+        import numpy as np
+
+        treated = ok & self.treated
+        units, inside = int(ok.sum()), int(treated.sum())
+        if inside == units or np.logical_or.reduceat(treated, self.begins).sum() < 2:
             return None
-        size = np.bincount(self.area[kept[treated]], minlength=len(world.places.names))
-        head = self.head[kept]
-        own = np.full(len(self.row), -1)
-        own[kept] = np.arange(len(kept))
-        row = self.row[kept]
-        year = study.treatments[treatment].year
-        return Units(
-            around=None if year is None else world.around[outcome, window, year][row],
-            changes=None if year is not None else own_start(world.changes[outcome, window], row, start[head]),
-            years=len(years),
-            definitions=tuple(multiverse(study).definition),
-            treated=treated,
-            head=own[head],
-            bounds=np.flatnonzero(np.diff(self.cluster[kept], prepend=-1)),
-            weight=self.weight[kept],
-            residents=world.population[self.row[head]],
-            size=size[self.area[head]].astype(float),
-            covariates={k: x[row] for k, x in world.covariates.items()},
-            sets=self.sets,
-        )
-
-
-def _span(years: Ints, first: int, last: int) -> slice:
-    return slice(max(first - int(years[0]), 0), max(last - int(years[0]) + 1, 0))
+        return units, inside, int(np.logical_or.reduceat(ok, self.begins).sum())
