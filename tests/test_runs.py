@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,14 @@ def test_data_are_sent_once_and_are_each_workers_own(way: Pool) -> None:
 
 
 def test_another_version_at_the_worker_is_refused() -> None:
-    found = biglocal.runs._in_worker("another", refused, 1)
-    assert isinstance(found, biglocal.runs.Failed)
-    with pytest.raises(BiglocalError, match="another version of biglocal"):
-        biglocal.runs._value(found)
+    ours = biglocal.runs.stamp()
+    theirs = (ours[0], "Python 2.7", *ours[2:])
+    said = rf"^worker .*: another version than where the run was started: {ours[1]}, not Python 2.7. Install"
+    task = biglocal.runs.pickle.dumps((refused, [], [1]))
+    for found in (biglocal.runs._in_worker(theirs, refused, 1), biglocal.runs._read_in_worker(theirs, task)):
+        assert isinstance(found, biglocal.runs.Failed)
+        with pytest.raises(BiglocalError, match=said):
+            biglocal.runs._value(found)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +218,100 @@ def alive(pid: int) -> bool:
         return False
 
 
+# --- a cluster that is not as it should be ---------------------------------------------------------------------
+
+
+class Machines:
+    """A scheduler and workers as processes of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.processes, self.schedulers = folder, [], 0
+        self.address = ""
+
+    def start(self, what: str, *options: str, path: str = os.pathsep.join(sys.path)) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *options, "--no-dashboard"]
+        with (self.folder / f"{what}-{len(self.processes)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, env={**os.environ, "PYTHONPATH": path}, cwd=self.folder, stdout=log, stderr=log
+            )
+        self.processes.append(process)
+        return process
+
+    def scheduler(self) -> subprocess.Popen[bytes]:
+        self.schedulers += 1
+        file = self.folder / f"scheduler-{self.schedulers}.json"
+        process = self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
+        wait_for(lambda: file.exists() and file.read_text().rstrip().endswith("}"))
+        self.address = json.loads(file.read_text())["address"]
+        return process
+
+    def worker(self, **more: str) -> subprocess.Popen[bytes]:
+        options = ["--nworkers", "1", "--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder)]
+        return self.start("worker", self.address, *options, **more)
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 60) -> None:
+    for _ in range(int(seconds * 50)):
+        if what():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it has not happened")
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[Machines]:
+    made = Machines(tmp_path)
+    yield made
+    for process in made.processes:
+        process.kill()
+    for process in made.processes:
+        process.wait()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"TICK": 0.1, "SOON": 0.3, "LATE": 1.5}.items():
+        monkeypatch.setattr(biglocal.runs, name, seconds)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_cluster_without_workers_is_waited_for_and_then_said(machines: Machines) -> None:
+    machines.scheduler()
+    said: list[str] = []
+    waiting = [f"waiting for workers at {machines.address}"]
+    with pool(scheduler=machines.address, say=said.append) as calls:
+        with pytest.raises(
+            BiglocalError, match=rf"^no worker .* at {machines.address} for 2 s. Start some: `dask worker"
+        ):
+            list(calls.each(iter(ITEMS)))
+        assert said == waiting
+        worker = machines.worker()
+        found = calls.ordered((slow, (0.05, i)) for i in range(40))  # longer than its patience, with one that works
+        assert next(found) == 0
+        worker.kill()  # they are all gone
+        machines.worker()
+        assert list(found) == list(range(1, 40))
+        assert list(calls.ordered([(slow, (2.5, 7))])) == [7]  # and a task may be longer
+        machines.processes[-1].kill()
+        with pytest.raises(BiglocalError, match=r"^no worker"):
+            list(calls.ordered((slow, (0.05, i)) for i in range(40)))
+
+
+def slow(seconds: float, i: int) -> int:
+    time.sleep(seconds)
+    return i
+
+
+def test_workers_that_cannot_read_a_task_are_named(machines: Machines, tmp_path: Path) -> None:
+    machines.scheduler()
+    machines.worker(path=str(tmp_path))  # the package is not there
+    said = (
+        r"^1 of 1 workers cannot read their tasks, tcp://.* the first: ModuleNotFoundError: No module named 'biglocal'."
+    )
+    with pool(scheduler=machines.address) as calls, pytest.raises(BiglocalError, match=said):
+        list(calls.each(iter(ITEMS)))
+
+
 # --- whole runs ------------------------------------------------------------------------------------------------
 
 SOME = ["trends", "effects/samhi/all/nearest", "families/burglary", "recovery/swemwbs/*/cohort/least_squares"]
@@ -230,7 +329,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def table(outputs: Path, study: Path, **how: Any) -> bytes:
     done = run.reproduce("synthetic", outputs=outputs, study_path=study, only=SOME, **how)
     assert not (outputs / "synthetic" / run.TASKS).exists()
-    assert done.estimated > 15
+    assert done.estimated + done.reused > 15
     return (outputs / "synthetic" / "results.csv").read_bytes()
 
 
@@ -285,3 +384,30 @@ def test_a_part_on_request_that_was_killed_goes_on(
     assert again.reused > 0
     assert (tmp_path / "synthetic" / "results.csv").read_bytes() == plain
     assert not (tmp_path / "synthetic" / run.TASKS).exists()
+
+
+def test_a_scheduler_that_dies_is_said_and_the_run_goes_on_at_another(
+    few: Path, plain: bytes, tmp_path: Path, machines: Machines
+) -> None:
+    scheduler = machines.scheduler()
+    for _ in range(2):
+        machines.worker()
+    words = [w for name in SOME for w in ("--only", name)]
+    begun = [sys.executable, "-m", "biglocal", "reproduce", "--outputs", tmp_path, "--study", few, *words]
+    process = subprocess.Popen(
+        [*begun, "--scheduler", machines.address], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    tasks = tmp_path / "synthetic" / run.TASKS / "recovery"
+    wait_for(lambda: any(p.stat().st_size > 3000 for p in tasks.glob("*")))
+    scheduler.kill()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    last = said.rstrip().splitlines()[-1]
+    assert f"the scheduler at {machines.address} is gone, or" in last
+    assert last.endswith("What is done is kept: run again.")
+    assert not (tmp_path / "synthetic" / "results.csv").exists()
+    (path,) = tasks.glob("*")
+    assert 0 < len(kept(path)) < 20
+    machines.scheduler()
+    machines.worker()
+    assert table(tmp_path, few, scheduler=machines.address) == plain

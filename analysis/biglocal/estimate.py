@@ -83,15 +83,16 @@ def estimate(
     scheduler: str = "",
     held: Path | None = None,
     digests: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Result]:
     """Each analysis with its complete fit, or with the reason why there is none, as they come; parts on request last.
 
     Analyses of one sample share it, and those that differ in their inference alone share one fit. `jobs`,
-    `scheduler`: see `runs.pool`. `advance` is called as `steps` are done. With `held`, a folder for what may be
+    `scheduler`, `say`: see `runs.pool`. `advance` is called as `steps` are done. With `held`, a folder for what may be
     confidential, and `digests` of the analyses, what a part on request has done is kept there until `forget`.
     """
     apart = (*ON_REQUEST, "families")
-    with pool(jobs, scheduler, held) as calls:
+    with pool(jobs, scheduler, held, say) as calls:
         ordinary = [a for a in analyses if a.part not in apart]
         families = [a for a in analyses if a.part == "families"]
         if calls.engine and (ordinary or families):

@@ -346,7 +346,7 @@ def _estimate(
             estimated = [a for a in todo if a.part != MONEY]
             jobs, scheduler = workers
             for analysis, fit in estimate.estimate(
-                draw, estimated, draws, jobs, advance, scheduler=scheduler, held=out / TASKS, digests=digests
+                draw, estimated, draws, jobs, advance, scheduler=scheduler, held=out / TASKS, digests=digests, say=say
             ):
                 rows = tuple(estimate.rows(study, tier.name, analysis, fit, digests[analysis.id]))
                 found[analysis.id] = rows

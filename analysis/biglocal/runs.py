@@ -6,22 +6,28 @@
 
 Whichever way, the same is found: a function has all that it depends on in its arguments, and results go by number, not
 by when they come. An argument that is the same object in one item and the next is sent to a worker once. A worker
-that dies is replaced and what it was doing is done again; a task that keeps killing workers is named.
+that dies is replaced and what it was doing is done again; a task that keeps killing workers is named. A cluster that
+has no worker is waited for, for a while; one that has lost its scheduler, or cannot read what it is sent, is not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import operator
 import os
 import pickle
+import platform
+import queue
 import shutil
 import signal
 import struct
+import sys
 import tempfile
 import threading
 import time
 import traceback
+import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -43,9 +49,19 @@ DIED = (
     f"its worker process died at least {TRIES} times, the last with nothing beside it, as one does that is short of "
     f"memory. Run with fewer --jobs, or give workers more memory; what is done is kept."
 )
+DROPPED = (
+    "scheduler-connection-lost",
+    "scheduler-restart",
+    "lost dependencies",
+)  # Dask's words: all of the run's is gone
 CLUSTER_WIDTH = 1000  # tasks that a cluster is given at a time: they are small, and its workers are not counted
 SENT = ".sent-"  # folders of what worker processes are sent and put aside
 PATIENCE = "10s"  # until a scheduler that does not answer is not there
+TICK = 2.0  # seconds without a result until a cluster is looked at
+SOON, LATE = 5.0, 60.0  # seconds without a worker until the user is told, and until the run ends
+SILENCE = 120.0  # seconds in which a scheduler that is there has to answer
+SETUP = "Install the same lock and the same clone there"
+AGAIN = "What is done is kept: run again"
 LIBRARIES = ("numpy", "pandas", "pyfixest", "scipy", "statsmodels")
 
 
@@ -116,7 +132,7 @@ class Pool:
                 for future in engine.wait(flying):
                     one = flying.pop(future)
                     try:
-                        found = future.result()
+                        found = engine.result(future)
                     except engine.lost:
                         lost.append(one)
                         continue
@@ -128,7 +144,7 @@ class Pool:
                     for future in list(flying) if engine.whole else ():
                         one = flying.pop(future)
                         try:
-                            found = future.result()
+                            found = engine.result(future)
                         except engine.lost:
                             lost.append(one)
                             continue
@@ -156,24 +172,28 @@ class _Engine(Protocol):
     def send(self, value: Any) -> Any: ...
     def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any: ...
     def wait(self, futures: Collection[Any]) -> Collection[Any]: ...
+    def result(self, future: Any) -> Any: ...
     def revive(self) -> None: ...
     def drop(self, futures: Collection[Any]) -> None: ...
 
 
 @contextmanager
-def pool(jobs: int = 1, scheduler: str = "", folder: Path | None = None) -> Iterator[Pool]:
+def pool(
+    jobs: int = 1, scheduler: str = "", folder: Path | None = None, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Pool]:
     """`jobs` worker processes of this machine (1: none, here), or the workers of a Dask `scheduler`.
 
     `scheduler`: an address (tcp://… or tls://…), or local:N for a cluster of N processes on this machine. `folder`
-    takes what may hold confidential rows: what is sent to processes of this machine, and results of `ordered`.
+    takes what may hold confidential rows: what is sent to processes of this machine, and results of `ordered`. `say`
+    is told that a cluster's workers are waited for.
 
-    Raises `BiglocalError` where the scheduler cannot be reached, Dask is not installed, or a worker has another
-    version of this package or its libraries.
+    Raises `BiglocalError` where the scheduler cannot be reached or goes, no worker is there for a minute, Dask is not
+    installed, or a worker lacks this package or has another version of it, of its libraries or of Python.
     """
     for left in folder.glob(f"{SENT}*") if folder else ():  # of a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     if scheduler:
-        with _cluster(scheduler, folder) as engine:
+        with _cluster(scheduler, folder, say) as engine:
             yield Pool(engine, folder)
     elif jobs > 1:
         with _processes(jobs, folder) as engine:
@@ -268,27 +288,27 @@ def _sent_once(numbered: Iterator[tuple[int, Item]], send: Callable[[Any], Any])
 
 
 @cache
-def stamp() -> str:
-    """Digest of the package's code and of the libraries that numbers come from: a worker must have the same."""
-    found = [f"{name} {version(name)}" for name in LIBRARIES]
-    return digest(*found, *(p.read_bytes() for p in sorted(HERE.rglob("*.py"))))
+def stamp() -> tuple[str, ...]:
+    """The package's code as a digest, Python, and the libraries that numbers come from: a worker must have the same."""
+    code = digest(*(p.read_bytes() for p in sorted(HERE.rglob("*.py"))))
+    python = ".".join(map(str, sys.version_info[:2]))
+    return f"biglocal {code[:12]}", f"Python {python}", *(f"{name} {version(name)}" for name in LIBRARIES)
 
 
 @cache
-def _prepared(wanted: str) -> None:
+def _prepared(wanted: tuple[str, ...]) -> None:
     """Once in a worker: the same code as where the run was started, and linear algebra on one thread."""
     import scipy.linalg  # noqa: F401  # loads the libraries that are to be limited
     from threadpoolctl import threadpool_limits
 
-    if stamp() != wanted:
+    if others := [f"{ours}, not {theirs}" for ours, theirs in zip(stamp(), wanted, strict=True) if ours != theirs]:
         raise BiglocalError(
-            f"worker {os.uname().nodename if hasattr(os, 'uname') else ''}: another version of biglocal or of its "
-            f"libraries than where the run was started. Install the same lock and the same clone there."
+            f"worker {platform.node()}: another version than where the run was started: {'; '.join(others)}. {SETUP}."
         )
     threadpool_limits(1)
 
 
-def _in_worker(wanted: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def _in_worker(wanted: tuple[str, ...], function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         _prepared(wanted)
         given = [a.load() if isinstance(a, _Sent) else a for a in arguments]
@@ -373,6 +393,9 @@ class _Processes:
 
         return wait(futures, return_when=FIRST_COMPLETED).done
 
+    def result(self, future: Any) -> Any:
+        return future.result()
+
     def revive(self) -> None:
         self.executor.shutdown(wait=True, kill_workers=True)
         self.start()
@@ -422,20 +445,37 @@ def _scratch(folder: Path | None) -> Iterator[Path]:
 # --- a Dask cluster --------------------------------------------------------------------------------------------
 
 
+def _read_in_worker(wanted: tuple[str, ...], task: bytes, *sent: Any) -> Any:
+    """`_in_worker`, of what `_Cluster.submit` pickled: versions are compared before anything of ours is read."""
+    try:
+        _prepared(wanted)
+    except BiglocalError as e:
+        return Failed(e)
+    function, places, arguments = pickle.loads(task)
+    for place, value in zip(places, sent, strict=True):
+        arguments.insert(place, value)
+    return _in_worker(wanted, function, *arguments)
+
+
 class _Cluster:
     """The workers of a Dask scheduler, which does again itself what a dead worker was doing or holding.
 
-    It gives up on all that the worker had, after some deaths: hence the second try, alone.
+    It gives up on all that the worker had, after some deaths: hence the second try, alone. What it is given names the
+    standard library alone: of a task that it cannot read a worker dies without a word, and the next one after it.
     """
 
     width, tries, whole = CLUSTER_WIDTH, 2, False
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, say: Callable[[str], None]) -> None:
         distributed: Any = importlib.import_module("distributed")
-        self.client = client
-        self.lost: tuple[type[Exception], ...] = (distributed.scheduler.KilledWorker,)
+        self.client, self.say, self.address = client, say, client.scheduler.address
+        self.future, self.killed = distributed.Future, distributed.scheduler.KilledWorker
+        self.lost: tuple[type[Exception], ...] = (self.killed,)
         self.dropped: tuple[type[BaseException], ...] = (distributed.client.FutureCancelledError, CancelledError)
-        self.done = distributed.as_completed(loop=client.loop)
+        self.done: queue.SimpleQueue[tuple[Any, Any, Exception | None]] = queue.SimpleQueue()
+        self.found: dict[Any, tuple[Any, Exception | None]] = {}
+        self.code = pickle.dumps(_read_in_worker)
+        self.reader = client.submit(pickle.loads, self.code, pure=False)
 
     def send(self, value: Any) -> Any:
         data = pickle.dumps(value, 5)
@@ -443,28 +483,94 @@ class _Cluster:
         return self.client.submit(pickle.loads, data, pure=False) if len(data) > SMALL else value
 
     def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        future = self.client.submit(_in_worker, stamp(), function, *arguments, pure=False)
-        self.done.add(future)
+        places = [i for i, a in enumerate(arguments) if isinstance(a, self.future)]
+        others = [a for a in arguments if not isinstance(a, self.future)]
+        task = pickle.dumps((function, places, others), 5)
+        key = f"{getattr(function, '__name__', 'task').strip('_')}-{uuid.uuid4()}"
+        sent = (arguments[i] for i in places)
+        future = self.client.submit(operator.call, self.reader, stamp(), task, *sent, key=key)
+        self.client.loop.add_callback(self._follow, future)
         return future
 
+    async def _follow(self, future: Any) -> None:
+        """Fetch a result in the client's thread: the run's own never waits for what a worker took with it."""
+        try:
+            self.done.put((future, await future.result(), None))
+        except Exception as e:
+            self.done.put((future, None, e))
+
     def wait(self, futures: Collection[Any]) -> Collection[Any]:
-        found = [f for f in self.done.next_batch(block=True) if f in futures]  # not one of calls that have ended
-        if self.client.status != "running":
+        """Those that are done. Raises `BiglocalError` where none can be any more."""
+        last = time.monotonic()  # that a worker was there
+        said = False
+        while True:
+            try:
+                several = [self.done.get(timeout=TICK)]
+            except queue.Empty:
+                now = time.monotonic()
+                if self._workers():
+                    last, said = now, False
+                elif now - last >= LATE:
+                    raise BiglocalError(
+                        f"no worker that takes tasks at {self.address} for {LATE:.0f} s. Start some: `dask worker "
+                        f"{self.address} --nthreads 1`, with the same lock and the same clone. {AGAIN}."
+                    ) from None
+                elif now - last >= SOON and not said:
+                    self.say(f"waiting for workers at {self.address}")
+                    said = True
+                continue
+            with suppress(queue.Empty):
+                while True:
+                    several.append(self.done.get_nowait())
+            there = {future: (value, error) for future, value, error in several if future in futures}
+            if there:  # others are of calls that have ended
+                self.found |= there
+                return there
+
+    def _workers(self) -> int:
+        """How many there are that take tasks or do one: one that is short of memory may do neither for ever."""
+        try:
+            told = self.client.sync(self.client.scheduler.identity, n_workers=-1, callback_timeout=SILENCE)
+        except TimeoutError:
             raise BiglocalError(
-                "the scheduler is gone, or has dropped the run's tasks. What is done is kept: run again."
-            )
-        return found
+                f"the scheduler at {self.address} has not answered for {SILENCE:.0f} s. {AGAIN}."
+            ) from None
+        except (OSError, AttributeError):  # AttributeError: the client has closed
+            raise self._gone() from None
+        busy = [w["metrics"].get("task_counts", {}).get("executing", 0) for w in told["workers"].values()]
+        return sum(w["status"] == "running" or n > 0 for w, n in zip(told["workers"].values(), busy, strict=True))
+
+    def _gone(self) -> BiglocalError:
+        return BiglocalError(f"the scheduler at {self.address} is gone, or has dropped the run's tasks. {AGAIN}.")
+
+    def result(self, future: Any) -> Any:
+        value, error = self.found.pop(future)
+        if error is None:
+            return value
+        here = isinstance(error, OSError) and future.status != "error"  # no worker's: the way to it broke
+        if here or self.client.status != "running" or getattr(error, "reason", None) in DROPPED:
+            raise self._gone() from None
+        if isinstance(error, (*self.lost, *self.dropped)):
+            raise error
+        told = self.client.run(pickle.loads, self.code, on_error="return")
+        if cannot := {worker: e for worker, e in told.items() if isinstance(e, Exception)}:
+            worker, e = next(iter(cannot.items()))
+            raise BiglocalError(
+                f"{len(cannot)} of {len(told)} workers cannot read their tasks, {worker} the first: "
+                f"{type(e).__name__}: {e}. {SETUP}, start the workers from there, and run again: what is done is kept."
+            ) from None
+        raise error
 
     def revive(self) -> None:
         """Dask does."""
 
     def drop(self, futures: Collection[Any]) -> None:
-        if futures:
+        if futures and self.client.status == "running":
             self.client.cancel(list(futures), force=True)
 
 
 @contextmanager
-def _cluster(address: str, folder: Path | None) -> Iterator[_Cluster]:
+def _cluster(address: str, folder: Path | None, say: Callable[[str], None]) -> Iterator[_Cluster]:
     try:
         distributed: Any = importlib.import_module("distributed")
         dask: Any = importlib.import_module("dask")
@@ -495,9 +601,10 @@ def _cluster(address: str, folder: Path | None) -> Iterator[_Cluster]:
                     f"--scheduler {address}: {str(e) or 'no answer'}. Give the address that `dask scheduler` prints, "
                     f"such as tcp://host:8786, or local:2."
                 ) from None
-            yield _Cluster(client)
+            yield _Cluster(client, say)
         finally:
             if client is not None:
-                client.close()
+                with suppress(OSError):  # of a scheduler that is gone
+                    client.close()
             if cluster is not None:
                 cluster.close()
