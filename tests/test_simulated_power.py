@@ -187,7 +187,7 @@ def made(draw: Draw, plan: list[Analysis]) -> Callable[..., dict[str, str]]:
 def test_fewer_methods_and_more_workers_give_the_same_rows(
     made: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(simulated_power, "BATCH", 2)
+    monkeypatch.setattr(simulation, "BATCH", 2)
     both, alone = made(1, "drdid", "synthetic_did"), made(2, "drdid")
     assert alone.items() <= both.items() and len(both) == 2
     assert all("Fit(" in text for text in both.values())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from biglocal.model import Analysis, Fit, Inapplicable, Sample, Term
 from biglocal.placebo import wilson
-from biglocal.simulation import BATCH, DRAWS, RESAMPLED, Method, World, called, outcomes, prepared, product, tried
+from biglocal.simulation import DRAWS, RESAMPLED, Method, World, called, outcomes, product, replicated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,41 +69,19 @@ def run(
 ) -> Iterator[tuple[Analysis, Fit | str]]:
     """Each analysis with what its replications say, or the reason why there is nothing to say.
 
-    Analyses of one outcome and comparison share draws and areas. `runs` calls functions with their arguments, in order,
-    told what analyses they are `of`.
+    As `simulation.replicated`; areas are shared too.
     """
     policy = draw.study.policy
-    count, sizes, numbers = policy.power_simulations, policy.power_effects, policy.power_areas
-    for _, some in itertools.groupby(analyses, key=lambda a: (a.outcome, a.comparison)):
-        group = list(some)
-        try:
-            world = prepared(draw, group, rng)
-        except Inapplicable as e:
-            advance(count * len(group))
-            yield from ((a, str(e)) for a in group)
-            continue
-        kept: dict[Method, str] = {}
-        for method, (fits, said) in zip(world.methods, tried(world), strict=True):
-            if fits:
-                kept[method] = said
-            else:
-                advance(count)
-                yield method.analysis, said
-        world = replace(world, methods=tuple(kept))
-        batches = [range(i, min(i + BATCH, count)) for i in range(0, count, BATCH)] if kept else []
-        found: list[list[list[Found]]] = []  # by replication, method and number of areas
-        items = ((replications, (world, b, sizes, numbers)) for b in batches)
-        of = [method.analysis for method in kept]
-        for batch, part in zip(batches, runs(items, of=of), strict=True):
-            advance(len(batch) * len(kept))
-            found += part
-        for m, (method, caution) in enumerate(kept.items()):
-            asked = found[:: _every(method)]
-            by = [[one[m][a] for one in asked] for a in range(len(numbers))]
-            try:
-                yield method.analysis, summary(by, sizes, numbers, policy.conf_level, policy.power, caution)
-            except Inapplicable as e:
-                yield method.analysis, str(e)
+    sizes, numbers = policy.power_effects, policy.power_areas
+
+    def say(found: list[list[list[list[Found]]]], world: World, m: int, caution: str) -> Fit:
+        every = [one[m] for batch in found for one in batch]  # by replication and number of areas
+        by = list(zip(*every[:: _every(world.methods[m])], strict=True))
+        return summary(by, sizes, numbers, policy.conf_level, policy.power, caution)
+
+    yield from replicated(
+        draw, analyses, runs, rng, advance, policy.power_simulations, replications, (sizes, numbers), say
+    )
 
 
 def replications(world: World, which: range, sizes: Sequence[float], numbers: Sequence[int]) -> list[list[list[Found]]]:

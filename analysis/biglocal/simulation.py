@@ -93,14 +93,35 @@ def run(
     rng: Callable[[str], np.random.Generator],
     advance: Callable[[int], None],
 ) -> Iterator[tuple[Analysis, Fit | str]]:
-    """Each analysis with what its replications say, or the reason why there is nothing to say.
-
-    Analyses of one outcome and comparison share its draws. `runs` calls functions with their arguments, in order, told
-    what analyses they are `of`.
-    """
+    """Each analysis with what its replications say, or the reason why there is nothing to say; see `replicated`."""
     import numpy as np
 
-    count, level = draw.study.policy.simulations, draw.study.policy.conf_level
+    policy = draw.study.policy
+
+    def say(found: list[Floats], world: World, m: int, caution: str) -> Fit:
+        estimates = np.concatenate([part[:, m] for part in found])
+        return summary(estimates, world.designs[world.methods[m].design], policy.conf_level, caution)
+
+    yield from replicated(draw, analyses, runs, rng, advance, policy.simulations, replications, (), say)
+
+
+def replicated(
+    draw: Draw,
+    analyses: Sequence[Analysis],
+    runs: Callable[..., Iterator[Any]],
+    rng: Callable[[str], np.random.Generator],
+    advance: Callable[[int], None],
+    count: int,
+    call: Callable[..., Any],
+    settings: tuple[Any, ...],
+    say: Callable[[list[Any], World, int, str], Fit],
+) -> Iterator[tuple[Analysis, Fit | str]]:
+    """`count` replications of each analysis, in batches: `call(world, batch, *settings)`; then what they `say`.
+
+    Analyses of one outcome and comparison share a world and its draws. `runs` calls functions with their arguments, in
+    order, told what analyses they are `of`. `say(found, world, m, caution)` sums up method m of what the batches found;
+    an analysis that does not apply, or of which there is nothing to say, comes with the reason.
+    """
     for _, some in itertools.groupby(analyses, key=lambda a: (a.outcome, a.comparison)):
         group = list(some)
         try:
@@ -119,15 +140,14 @@ def run(
         world = replace(world, methods=tuple(kept))
         batches = [range(i, min(i + BATCH, count)) for i in range(0, count, BATCH)] if kept else []
         found = []
-        items = ((replications, (world, b)) for b in batches)
+        items = ((call, (world, b, *settings)) for b in batches)
         of = [method.analysis for method in kept]
         for batch, part in zip(batches, runs(items, of=of), strict=True):
             advance(len(batch) * len(kept))
             found.append(part)
-        for i, (method, caution) in enumerate(kept.items()):
-            estimates = np.concatenate([part[:, i] for part in found])
+        for m, (method, caution) in enumerate(kept.items()):
             try:
-                yield method.analysis, summary(estimates, world.designs[method.design], level, caution)
+                yield method.analysis, say(found, world, m, caution)
             except Inapplicable as e:
                 yield method.analysis, str(e)
 
