@@ -23,6 +23,19 @@ def test_the_committed_file_is_of_what_the_study_has() -> None:
     assert found.exhibits["main_effects"].seconds > found.parts["effects"].seconds
 
 
+def test_what_is_written_is_read_and_what_is_committed_is_as_written(tmp_path: Path) -> None:
+    found = timings.load()
+    assert found is not None
+    assert timings.text(found) == timings.PATH.read_text(encoding="utf-8")
+    one, small = Cost(1.5, 300), Cost(2.02e-05, 1024)
+    for made in (
+        Timings('2 cores ("EPYC"); é', one, {}, {}),
+        Timings("x", one, {"flow": small}, {"flow": one, "trends": one}, one, {"area_draw": small}),
+    ):
+        (tmp_path / "timings.toml").write_text(timings.text(made), encoding="utf-8")
+        assert timings.load(tmp_path / "timings.toml") == made
+
+
 def test_none_is_none(tmp_path: Path) -> None:
     assert timings.load(tmp_path / "timings.toml") is None
 

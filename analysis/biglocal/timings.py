@@ -6,6 +6,7 @@ timings.toml is an input like study.toml, so that outputs made from it keep the 
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -61,6 +62,28 @@ def load(path: Path = PATH) -> Timings | None:
         raise StudyError(
             f"{path.name}: not a table of costs: {e}. Make it again with `nox -s benchmark -- exhibits`."
         ) from None
+
+
+def text(of: Timings) -> str:
+    """The file that `load` reads as these costs, byte for byte the same whoever writes it."""
+
+    def line(name: str, cost: Cost) -> str:
+        return f"{name} = {{ seconds = {cost.seconds:.10g}, memory_mb = {cost.memory_mb:.10g} }}"
+
+    whole = [] if of.whole is None else [f"{line('whole', of.whole)} # a first run, the report in every format"]
+    at = f"[scale] # one of each, at {AREAS:,} areas (`nox -s benchmark -- scale`)"
+    tables = [("[exhibits] # each alone, from nothing", of.exhibits), ("[parts] # after the start", of.parts)]
+    tables += [(at, of.scale)] if of.scale else []
+    return "\n".join(
+        [
+            "# Made by `nox -s benchmark -- exhibits`, which says how each figure is taken. An input, not an output.",
+            f"machine = {json.dumps(of.machine, ensure_ascii=False)}",
+            f"{line('start', of.start)} # libraries loaded, tables read, comparisons matched",
+            *whole,
+            *(x for head, costs in tables for x in ("", head, *(line(n, c) for n, c in costs.items()))),
+            "",
+        ]
+    )
 
 
 def seconds(text: str) -> float:

@@ -19,23 +19,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import measure
 
-from biglocal import run, timings
+from biglocal import results, run, timings
 from biglocal.study import MANUSCRIPT, MONEY, ON_REQUEST, expand, tables
 from biglocal.study import load as load_study
+from biglocal.timings import Cost, Timings
 
-Figures = dict[str, float]
 PACKAGES = ("numpy", "pandas", "scipy")
 
 
-def cost(seconds: float, memory: float) -> Figures:
-    return {"seconds": round(seconds, 2), "memory_mb": round(memory)}
+def cost(seconds: float, memory: float) -> Cost:
+    return Cost(round(seconds, 2), round(memory))
 
 
-def alone(name: str = "") -> Figures:
+def alone(name: str = "") -> Cost:
     """An exhibit from nothing, in a process of its own; without a name the whole of a first run."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["-W", "ignore", "-m", "biglocal", "reproduce", "--outputs", folder]
@@ -43,15 +44,15 @@ def alone(name: str = "") -> Figures:
     return cost(processor, peak)
 
 
-def parts(wanted: Sequence[str]) -> dict[str, Figures]:
+def parts(wanted: Sequence[str]) -> dict[str, Cost]:
     """In this process: the start, then part by part. The part whose rows are made of other rows follows these."""
     from threadpoolctl import threadpool_limits
 
-    from biglocal import estimate, results, worth
+    from biglocal import estimate, worth
     from biglocal.data import load as loading
     from biglocal.sample import Draw
 
-    out: dict[str, Figures] = {}
+    out: dict[str, Cost] = {}
 
     def note(name: str) -> None:
         nonlocal used
@@ -83,43 +84,23 @@ def parts(wanted: Sequence[str]) -> dict[str, Figures]:
     return out
 
 
-def written(
-    machine: str, start: Figures, whole: Figures, exhibits: dict[str, Figures], some: dict[str, Figures]
-) -> str:
-    def line(f: Figures) -> str:
-        return f"{{ seconds = {f['seconds']:g}, memory_mb = {f['memory_mb']:g} }}"
-
-    return "\n".join(
-        [
-            "# Made by `nox -s benchmark -- exhibits`, which says how each figure is taken. An input, not an output.",
-            f"machine = {json.dumps(machine, ensure_ascii=False)}",
-            f"start = {line(start)} # libraries loaded, tables read, comparisons matched",
-            f"whole = {line(whole)} # a first run, the report in every format",
-            "\n[exhibits] # each alone, from nothing",
-            *(f"{name} = {line(f)}" for name, f in exhibits.items()),
-            "\n[parts] # after the start",
-            *(f"{name} = {line(f)}" for name, f in some.items()),
-            "",
-        ]
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", help="exhibits to measure")
     parser.add_argument("--parts", nargs="+", help="for the process this starts itself")
     args = parser.parse_args()
     if args.parts:
-        measure.say(json.dumps(parts(args.parts)))
+        measure.say(json.dumps({name: astuple(c) for name, c in parts(args.parts).items()}))
         return
     os.environ["OMP_NUM_THREADS"] = "1"
     study = load_study()
     plan = expand(study)
     chosen = {e: run.choose(study, plan, [e], MANUSCRIPT)[0] for e in args.only or study.exhibits}
     old = timings.load()
-    exhibits = {n: cost(c.seconds, c.memory_mb) for n, c in old.exhibits.items()} if old and args.only else {}
-    known = {n: cost(c.seconds, c.memory_mb) for n, c in old.parts.items()} if old and args.only else {}
-    same: dict[tuple[str, ...], Figures] = {}
+    again = old if args.only else None  # what is measured goes into it
+    exhibits = dict(again.exhibits) if again else {}
+    known = dict(again.parts) if again else {}
+    same: dict[tuple[str, ...], Cost] = {}
     for name, analyses in chosen.items():
         ids = tuple(a.id for a in analyses)
         if ids not in same:
@@ -127,28 +108,28 @@ def main() -> None:
         exhibits[name] = same[ids]
         sys.stderr.write(f"{name}: {exhibits[name]}\n")
     asked = dict.fromkeys(a.part for a in plan if any(a in some for some in chosen.values()))
-    here = [p for p in asked if p not in ON_REQUEST and p != MONEY] + [MONEY] * (MONEY in asked)
-    start = cost(old.start.seconds, old.start.memory_mb) if old and args.only else {}
-    whole = cost(old.whole.seconds, old.whole.memory_mb) if old and old.whole and args.only else alone()
-    if not args.only or not old:
+    if again:
+        start, whole = again.start, again.whole or alone()
+    else:
+        here = [p for p in asked if p not in ON_REQUEST and p != MONEY] + [MONEY] * (MONEY in asked)
         words = [sys.executable, "-W", "ignore", __file__, "--parts", *here]
         found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
-        start, known = found.pop("start"), known | found
+        known = {name: Cost(*of) for name, of in found.items()}
+        start, whole = known.pop("start"), alone()
     for part in ON_REQUEST:  # on its own, less what it takes to begin
-        if part in asked:
-            of = [e for e, analyses in chosen.items() if {a.part for a in analyses} == {part}]
-            if of:
-                took = exhibits[of[0]]
-                known[part] = cost(max(took["seconds"] - start["seconds"], 0), took["memory_mb"])
-    every = {a.part: None for a in plan}
-    text = written(
-        measure.machine(PACKAGES), start, whole, {e: exhibits[e] for e in study.exhibits if e in exhibits},
-        {p: known[p] for p in every if p in known},
-    )  # fmt: skip
-    before = timings.PATH.read_text(encoding="utf-8") if old else ""
-    _, mark, scale = before.partition("\n[scale]")  # that is another script's (scale.py)
-    text += mark + scale
-    timings.PATH.write_text(text, encoding="utf-8", newline="\n")
+        of = [e for e, analyses in chosen.items() if {a.part for a in analyses} == {part}]
+        if of:
+            took = exhibits[of[0]]
+            known[part] = cost(max(took.seconds - start.seconds, 0), took.memory_mb)
+    now = Timings(
+        measure.machine(PACKAGES),
+        start,
+        {e: exhibits[e] for e in study.exhibits if e in exhibits},
+        {p: known[p] for p in dict.fromkeys(a.part for a in plan) if p in known},
+        whole,
+        old.scale if old else {},  # another script's (scale.py)
+    )
+    results.write_text(timings.PATH, timings.text(now))
     sys.stderr.write(f"load when it ended: {measure.load()}\n")
 
 

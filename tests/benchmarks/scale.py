@@ -7,18 +7,20 @@ number. `biglocal plan --scale` multiplies them.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import measure
 import numpy as np
 import pandas as pd
 
-from biglocal import timings
+from biglocal import results, timings
 from biglocal.estimators import sample, twfe
 from biglocal.inference.randomisation import randomise
 from biglocal.matching import nearest
+from biglocal.model import BiglocalError
+from biglocal.timings import Cost
 
 AREAS, YEARS, CLUSTERS = timings.AREAS, 9, 900
 
@@ -43,13 +45,15 @@ def places(areas: int) -> pd.DataFrame:
     return frame.assign(treated=treated, region=rng.integers(0, 9, size=areas))
 
 
-def took(run: Callable[[], Any], runs: int = 3) -> dict[str, float]:
-    seconds = measure.in_turn({"": run}, runs)[""].processor
-    return {"seconds": seconds, "memory_mb": measure.peak()}
+def took(run: Callable[[], Any], runs: int = 3) -> Cost:
+    return Cost(measure.in_turn({"": run}, runs)[""].processor, measure.peak())
 
 
 def main() -> None:
-    found: dict[str, dict[str, float]] = {}
+    old = timings.load()
+    if old is None:
+        raise BiglocalError("there is no analysis/timings.toml to add to. Make it with `nox -s benchmark -- exhibits`.")
+    found: dict[str, Cost] = {}
     at = places(AREAS)
     how: dict[str, Any] = {"covariates": [f"x{i}" for i in range(7)], "ratio": 5, "caliper": 0.2, "exact": ["region"]}
     found["match"] = took(lambda: nearest.match(at, treated="treated", **how))
@@ -65,15 +69,12 @@ def main() -> None:
 
     for name, by, few, many in (("area", "cluster", 99, 100_099), ("unit", "unit", 99, 1_099)):
         less, more = (took(lambda n=n, by=by: dealt(by, n), 1) for n in (few, many))  # type: ignore[misc]
-        each = max(more["seconds"] - less["seconds"], 0) / (many - few)
-        found[f"{name}_draw"] = {"seconds": each, "memory_mb": more["memory_mb"]}
+        each = max(more.seconds - less.seconds, 0) / (many - few)
+        found[f"{name}_draw"] = Cost(each, more.memory_mb)
         found[f"{name}_test"] = less
-    text = timings.PATH.read_text(encoding="utf-8").partition("\n[scale]")[0].rstrip("\n")
-    lines = [f"{k} = {{ seconds = {v['seconds']:.3g}, memory_mb = {v['memory_mb']:.0f} }}" for k, v in found.items()]
-    text += f"\n\n[scale] # one of each, at {AREAS:,} areas (`nox -s benchmark -- scale`)\n" + "\n".join(lines) + "\n"
-    tomllib.loads(text)
-    timings.PATH.write_text(text, encoding="utf-8", newline="\n")
-    measure.say("\n".join(lines))
+    found = {name: Cost(float(f"{c.seconds:.3g}"), round(c.memory_mb)) for name, c in found.items()}
+    results.write_text(timings.PATH, timings.text(replace(old, scale=found)))
+    measure.say("\n".join(f"{name}: {c}" for name, c in found.items()))
 
 
 if __name__ == "__main__":
