@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from biglocal.estimators._effects import regressors
+from biglocal.estimators._within import codes
 from biglocal.model import Inapplicable, Sample, Term
 
 if TYPE_CHECKING:
@@ -258,3 +259,36 @@ def matrix(frame: pd.DataFrame, formula: str) -> tuple[pd.Series, dict[str, NDAr
         raise DataError(f"{formula}: the outcome has {left.shape[1]} columns. Give a number, or a 0/1 column.")
     columns = {str(n): right[n].to_numpy(dtype=float) for n in right.columns}
     return left.iloc[:, 0].astype(float), columns, frame.reset_index(drop=True).loc[right.index]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a formula says of a frame: `y` (n,), the columns (n,) by name, codes of unit and cluster (n,), weights
+    (n,), and the rows used of the frame."""
+
+    y: NDArray[np.float64]
+    columns: dict[str, NDArray[np.float64]]
+    unit: NDArray[np.int64]
+    cluster: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    rows: pd.DataFrame
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Rows, units, treated units (all of them) and clusters, as a fit has them."""
+        units = int(self.unit.max()) + 1
+        return len(self.y), units, units, int(self.cluster.max()) + 1
+
+
+def read(frame: pd.DataFrame, formula: str, unit: str, cluster: str | None, weight: str | None) -> Read:
+    """`matrix` with the columns that are named: the cluster is the unit, and weights are 1, where not said."""
+    y, columns, rows = matrix(frame, formula)
+    who = codes(rows[unit])
+    return Read(
+        y.to_numpy(dtype=float),
+        columns,
+        who,
+        codes(rows[cluster]) if cluster else who,
+        np.asarray(rows[weight], dtype=np.float64) if weight else np.ones(len(rows)),
+        rows,
+    )

@@ -23,11 +23,11 @@ from biglocal.estimators._design import wald
 from biglocal.estimators._waves import (
     Of,
     coefficients,
-    matrix,
     model,
     orthogonal,
     people,
     ratios,
+    read,
     refuse_unvaried,
     terms,
     weighed,
@@ -128,23 +128,18 @@ def fit(
     `cluster` (the unit, where not said) is what robust errors are summed over. Without `small_sample` errors are the
     raw sandwich with normal tests, as geepack's; with it those of the package's convention.
     """
-    y, columns, rows = matrix(frame, formula)
-    who = codes(rows[unit])
-    order = rows.groupby(unit).cumcount() if time is None else rows[time]
-    group = codes(rows[cluster]) if cluster else who
-    weights = np.asarray(rows[weight], dtype=np.float64) if weight else np.ones(len(rows))
-    values = y.to_numpy(dtype=float)
-    if family == "logit":
-        values = values / two_values(values)
+    of = read(frame, formula, unit, cluster, weight)
+    order = of.rows.groupby(unit).cumcount() if time is None else of.rows[time]
     times = np.asarray(order.to_numpy(), dtype=np.float64)
-    solved = _solve(values, columns, who, times, group, weights, family, correlation, small_sample=small_sample)
+    y = of.y / two_values(of.y) if family == "logit" else of.y
+    solved = _solve(
+        y, of.columns, of.unit, times, of.cluster, of.weight, family, correlation, small_sample=small_sample
+    )
     df = solved.clusters - 1 if small_sample else np.inf
-    said = coefficients(tuple(columns), solved.beta, solved.vcov, lambda c: (wald(solved.beta, solved.vcov, c), df))
+    said = coefficients(tuple(of.columns), solved.beta, solved.vcov, lambda c: (wald(solved.beta, solved.vcov, c), df))
     return Fit(
         (*said, *(ratios(said) if family == "logit" else ())),
-        n_obs=len(values),
-        **people(rows.assign(unit=rows[unit])),
-        n_clusters=solved.clusters,
+        *of.counts,
         caution=solved.caution,
         facts={"alpha": solved.alpha, "scale": solved.scale, "vcov": solved.vcov},
     )

@@ -21,11 +21,11 @@ from biglocal.estimators._glm import glm
 from biglocal.estimators._waves import (
     Of,
     coefficients,
-    matrix,
     model,
     orthogonal,
     people,
     ratios,
+    read,
     refuse_unvaried,
     terms,
     weighed,
@@ -88,17 +88,12 @@ def fit(
 
     Raises as `estimate` and `_waves.matrix` do.
     """
-    outcome, columns, rows = matrix(frame, formula)
-    who = codes(rows[unit])
-    group = codes(rows[cluster]) if cluster else who
-    weights = np.asarray(rows[weight], dtype=np.float64) if weight else np.ones(len(rows))
-    y = outcome.to_numpy(dtype=float)
-    solved = _solve(np.asarray(y / two_values(y)), columns, who, weights, group, errors, nodes)
+    of = read(frame, formula, unit, cluster, weight)
+    solved = _solve(of.y / two_values(of.y), of.columns, of.unit, of.weight, of.cluster, errors, nodes)
     said = coefficients(
-        tuple(columns), solved.beta, solved.vcov, lambda c: (wald(solved.beta, solved.vcov, c), solved.df)
+        tuple(of.columns), solved.beta, solved.vcov, lambda c: (wald(solved.beta, solved.vcov, c), solved.df)
     )
-    units, clusters = int(who.max()) + 1, int(group.max()) + 1
-    return Fit((*said, *ratios(said)), len(y), units, units, clusters, solved.caution, solved.facts)
+    return Fit((*said, *ratios(said)), *of.counts, solved.caution, solved.facts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from biglocal.estimators import CONVENTION
 from biglocal.estimators._design import wald
-from biglocal.estimators._waves import Of, coefficients, matrix, model, orthogonal, people, terms, weighed
+from biglocal.estimators._waves import Of, coefficients, model, orthogonal, people, read, terms, weighed
 from biglocal.estimators._within import codes, least_squares
 from biglocal.model import Fit, Inapplicable, Sample
 
@@ -63,16 +63,12 @@ def fit(
 
     `errors="cluster"` sums over `cluster` (the unit, where not said). Raises as `estimate` and `_waves.matrix` do.
     """
-    y, columns, rows = matrix(frame, formula)
-    who = codes(rows[unit])
-    group = codes(rows[cluster]) if cluster else who
-    weights = np.asarray(rows[weight], dtype=np.float64) if weight else np.ones(len(rows))
-    solved = _solve(y.to_numpy(dtype=float), columns, who, weights, group, errors)
+    of = read(frame, formula, unit, cluster, weight)
+    solved = _solve(of.y, of.columns, of.unit, of.weight, of.cluster, errors)
     said = coefficients(
-        tuple(columns), solved.beta, solved.vcov, lambda c: (wald(solved.beta, solved.vcov, c), solved.df)
+        tuple(of.columns), solved.beta, solved.vcov, lambda c: (wald(solved.beta, solved.vcov, c), solved.df)
     )
-    units, clusters = int(who.max()) + 1, int(group.max()) + 1
-    return Fit(said, len(y), units, units, clusters, solved.caution, solved.facts)
+    return Fit(said, *of.counts, solved.caution, solved.facts)
 
 
 @dataclass(frozen=True, slots=True)
