@@ -11,7 +11,7 @@ import pytest
 
 from biglocal import inference
 from biglocal.estimators import twfe
-from biglocal.inference.randomisation import _terms, dealing, randomise
+from biglocal.inference.randomisation import _Deal, _terms, dealing, randomise
 from biglocal.inference.regression import coded, regression
 from biglocal.inference.twoway import clustered
 from biglocal.model import Inapplicable, Sample
@@ -28,27 +28,78 @@ def staggered(units: int = 40, clusters: int = 12) -> Sample:
     return Sample(s.frame.assign(first_treated=first, d=d), "points")
 
 
+@pytest.mark.parametrize("kinds", [200, 0], ids=["kinds", "each unit"])
+@pytest.mark.parametrize("more", ["plain", "weights", "covariate", "both"])
 @pytest.mark.parametrize("level", ["cluster", "unit"])
-def test_each_draw_is_what_a_refit_gives(level: str) -> None:
-    """Coefficient and clustered error of 20 assignments, to 1e-12: staggered starts, weights, a covariate."""
+def test_each_draw_is_what_a_refit_gives(level: str, more: str, kinds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coefficient and clustered error of 20 assignments, to 1e-12, under two hypotheses, which give all five terms.
+
+    Starts are staggered; clusters have from one unit to eight.
+    """
+    monkeypatch.setattr(import_module("biglocal.inference.randomisation"), "KINDS", kinds)
     f = staggered().frame
+    f["cluster"] = (
+        np.floor(np.sqrt(f["unit"] * 3.0)).astype(int) if level == "unit" else f["cluster"] // 9 + f["cluster"]
+    )
+    f["first_treated"] = f["first_treated"].groupby(f[level]).transform("first")
+    f["d"] = (f["time"] >= f["first_treated"]).astype(float)
     time, units, group = f["time"].to_numpy(dtype=float), coded(f[level]), coded(f["cluster"])
+    assert len(np.unique(np.bincount(group))) > 1
     n = int(units.max()) + 1
     start = np.empty(n)
     start[units] = f["first_treated"].fillna(np.inf)
     starts = np.unique(start[np.isfinite(start)])
-    more: dict[str, Any] = {"nuisance": f[["x"]], "fixed": (f["unit"], f["time"]), "weight": f["weight"]}
-    design = dealing(f["y"], start[units], f[level], time=time, cluster=f["cluster"], statistic="t", **more)
+    beside: dict[str, Any] = {"fixed": (f["unit"], f["time"])}
+    if more in ("weights", "both"):
+        beside["weight"] = f["weight"]
+    if more in ("covariate", "both"):
+        beside["nuisance"] = f[["x"]]
+    design = dealing(f["y"], start[units], f[level], time=time, cluster=f["cluster"], statistic="t", **beside)
+    assert (design.cells.kind is None) == (kinds == 0)
     deal = design.deal
     who = next(deal.draw(20, False, np.random.default_rng(0)))
     assert all(len(set(row)) == len(row) for row in who.tolist())
-    b0, _, q0, _, _ = _terms(design.cells, who, deal.label, "t")
+    b0, b1, q0, q1, q2 = _terms(design.cells, who, deal.label, "t")
+    np.testing.assert_allclose(_terms(design.cells, who, deal.label, "coefficient")[:2], (b0, b1), rtol=1e-15)
     for i, row in enumerate(who):
         other = np.full(n, np.inf)
         other[row] = starts[deal.label]
-        again = regression(f["y"], time >= other[units], within=units, **more)
-        assert b0[i] == pytest.approx(again.beta[0], rel=1e-12)
-        assert np.sqrt(q0[i]) == pytest.approx(clustered(again, group).std_error[0], rel=1e-11)
+        for r in (0.0, 0.7):
+            again = regression(f["y"] - r * f["d"], time >= other[units], within=units, **beside)
+            assert b0[i] - r * b1[i] == pytest.approx(again.beta[0], rel=1e-12, abs=1e-13)
+            error = np.sqrt(q0[i] - 2 * r * q1[i] + r * r * q2[i])
+            assert error == pytest.approx(clustered(again, group).std_error[0], rel=1e-11)
+
+
+@pytest.mark.parametrize("treated", [3, 60], ids=["few", "most"])
+def test_dealing_is_the_shuffle_of_fisher_and_yates(treated: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stratum's first steps, in a loop over draws: the same random numbers give the same assignments.
+
+    Some strata are treated whole, with one start or two, and the draws come in pieces.
+    """
+    module = import_module("biglocal.inference.randomisation")
+    monkeypatch.setattr(module, "HELD", 100 * 40)
+    monkeypatch.setattr(module, "CACHED", 100)
+    rng = np.random.default_rng(treated)
+    layer = np.repeat([0, 1, 2, 3], [4, 5, 11, 80])
+    label = np.full(100, -1)
+    label[:4], label[4:9], label[9:11] = 1, [0, 1, 0, 1, 1], [0, 1]
+    label[rng.choice(np.arange(20, 100), treated, replace=False)] = rng.integers(0, 3, treated)
+    mixed = rng.permutation(100)
+    deal = _Deal(layer[mixed], label[mixed])
+    pieces = list(deal.draw(90, False, np.random.default_rng(7)))
+    assert [len(p) for p in pieces] == [40, 40, 10]
+    stream = np.random.default_rng(7)
+    for piece in pieces:
+        decks = np.tile(deal.order, (len(piece), 1))
+        for a, b, t in zip(deal.bounds, deal.bounds[1:], deal.slots, strict=False):
+            if (a, t) == (0, 4):  # all treated from one start: nothing to shuffle
+                continue
+            for j in range(a, min(a + t, b - 1)):
+                other = j + (stream.random(len(piece)) * (b - j)).astype(int)
+                for deck, o in zip(decks, other, strict=True):
+                    deck[j], deck[o] = deck[o], deck[j]
+        np.testing.assert_array_equal(piece, decks[:, deal.places])
 
 
 @pytest.mark.parametrize("statistic", ["coefficient", "t"])
@@ -174,6 +225,7 @@ def test_p_is_counted_again_from_what_is_shown_of_the_draws(clusters: int) -> No
         ({"strata": [0, 1, 2, 3, 4, 5]}, "nothing can be shuffled"),
         ({"strata": [0, 1, 0, 1, 0, 1], "assigned": [0, 0, 0, 3, 4, 5]}, "two strata"),
         ({"cluster": [0, 0, 0, 1, 1, 1], "assigned": [0, 1, 2, 2, 4, 5], "start": [1.0] * 2 + [np.nan] * 4}, "split"),
+        ({"cluster": [0] * 6, "statistic": "t"}, "no clustered error"),
     ],
 )
 def test_designs_that_cannot_be_dealt_again_are_refused(change: dict[str, Any], reason: str) -> None:

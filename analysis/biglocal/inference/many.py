@@ -198,14 +198,13 @@ class ManyRandomised:
         ends: Collection[int] | None = None,
     ) -> NDArray[np.float64]:
         """As `Many.tests`, all outcomes under the assignments that `rng()` draws; the error is NaN, as in a fit."""
-        cells, split = self.design.cells, len(self.design.cells.sums)
+        cells, split = self.design.cells, len(self.design.cells.own)
         found = self.sums.of(y)
         out = np.full((len(y), 5), np.nan)
         count, enumerated, pieces = self.design.deal.dealt(draws, rng())
         assignments = list(pieces)
         for r, one in enumerate(found):
-            own = np.column_stack([one[:split], cells.sums[:, 1:]])
-            mine = replace(cells, sums=own, outcome=one[split:].reshape(cells.outcome.shape))
+            mine = replace(cells, own=one[:split], outcome=one[split:].reshape(cells.outcome.shape))
             test = judged(
                 mine, self.design.deal, assignments, count, enumerated, statistic="t", conf_level=level,
                 ends=ends is None or r in ends,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Statistic = Literal["coefficient", "t"]
 HELD = 16_000_000  # cells of a chunk of draws
-CACHED = 250_000  # of these what is worked on at once: more would leave the processor's cache
+CACHED = 60_000  # of these what is worked on at once: more would leave the processor's cache
 KINDS = 200  # of units by their place in the design, at most: in a balanced panel there is one a start
 TIES = 1e-9  # relative: an assignment as far out as the real one, up to rounding, is as far out
 
@@ -71,22 +71,25 @@ class RandomisationTest:
 class Cells:
     """Sums over the rows that an assigned unit would have treated with a start: A units, L starts, m directions.
 
-    Flat over units and starts, cell = unit x L + start. `sums` (A x L, 3 + m): w times the outcome left of nuisance,
-    w times the real treatment left of nuisance, w d d within the absorbed effect, and w times each direction of
-    nuisance. `home` (A,): cluster. `kind` (A x L,): rows of `sums` but for the first two are those of `kinds`
-    (K, 1 + m); None where the kinds are too many to gain by it. By cluster, for t only: `outcome`, `real` (G, m): w
-    times directions times the two; `gram` (G, m, m): among directions.
+    Flat over units and starts, cell = unit x L + start (A x L,). `own`: w times the outcome left of nuisance; `real`:
+    w times the real treatment left of nuisance; `rest` (A x L, 1 + m): w d d within the absorbed effect, and w times
+    each direction of nuisance. `home` (A,): cluster. `kind`: rows of `rest` are those of `kinds` (K, 1 + m); None where
+    the kinds are too many to gain by it. By cluster, for t only: `outcome`, `treatment` (G, m): w times directions
+    times the two; `gram` (G, m (m + 1) / 2): among directions, in pairs of the upper triangle, those off the diagonal
+    twice.
     """
 
-    sums: NDArray[np.float64]
-    home: NDArray[np.int64]
-    outcome: NDArray[np.float64]
+    own: NDArray[np.float64]
     real: NDArray[np.float64]
-    gram: NDArray[np.float64]
+    rest: NDArray[np.float64]
+    kind: NDArray[np.int64] | None
+    kinds: NDArray[np.float64]
+    home: NDArray[np.int64]
     starts: int
+    outcome: NDArray[np.float64]
+    treatment: NDArray[np.float64]
+    gram: NDArray[np.float64]
     factor: float
-    kind: NDArray[np.int64] | None = None
-    kinds: NDArray[np.float64] | None = None
 
 
 def randomise(
@@ -204,7 +207,7 @@ def tested(
 def judged(
     cells: Cells,
     deal: _Deal,
-    assignments: Iterable[NDArray[np.int64]],
+    assignments: Iterable[NDArray[np.int32]],
     count: int,
     enumerated: bool,
     *,
@@ -345,7 +348,8 @@ class _Deal:
         at = [np.arange(a, a + t) for a, t in zip(self.bounds, self.slots, strict=False)]
         self.places = np.concatenate(at)
         self.label = label[self.order[self.places]]
-        self.real = self.order[self.places][None, :]
+        self.real = self.order[self.places][None, :].astype(np.int32)
+        self.steps = self._steps()
         logs = 0.0
         for a, b, t in zip(self.bounds, self.bounds[1:], self.slots, strict=False):
             each = np.bincount(label[self.order[a : a + t]]) if t else np.zeros(1)
@@ -354,41 +358,61 @@ class _Deal:
         if self.count <= 1:
             raise Inapplicable("no stratum holds two assigned units with different starts: nothing can be shuffled.")
 
-    def dealt(self, draws: int, rng: np.random.Generator) -> tuple[int, bool, Iterator[NDArray[np.int64]]]:
+    def _steps(self) -> NDArray[np.int64]:
+        """Of the shuffles, as far as a slot depends on them: place, places left with it, slot; (steps, 3)."""
+        steps, done = [np.empty((0, 3), dtype=np.int64)], 0
+        for a, b, t in zip(self.bounds, self.bounds[1:], self.slots, strict=False):
+            if t < b - a or len(np.unique(self.label[done : done + t])) > 1:
+                j = np.arange(a, min(a + t, b - 1))
+                steps.append(np.column_stack([j, b - j, done + j - a]))
+            done += t
+        return np.concatenate(steps)
+
+    def dealt(self, draws: int, rng: np.random.Generator) -> tuple[int, bool, Iterator[NDArray[np.int32]]]:
         """How many assignments, whether these are all there are, and the assignments piece by piece."""
         enumerated = self.count <= draws
         count = round(self.count) if enumerated else draws
         return count, enumerated, self.draw(count, enumerated, rng)
 
-    def draw(self, count: int, enumerate_all: bool, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    def draw(self, count: int, enumerate_all: bool, rng: np.random.Generator) -> Iterator[NDArray[np.int32]]:
         """Assignments, as (some, slots) unit numbers."""
         if enumerate_all:
             yield self._all()
             return
         size = max(1, min(count, HELD // len(self.order)))
         deck = np.empty((len(self.order), size), dtype=np.int32)
-        for start in range(0, count, size):
-            if count - start < size:
-                deck = np.empty((len(self.order), count - start), dtype=np.int32)
-            yield self._some(deck, rng)
-
-    def _some(self, deck: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int64]:
-        """The first steps of a Fisher-Yates shuffle of each stratum, for all draws at once: a column of `deck` each."""
         deck[:] = self.order[:, None]
-        size = deck.shape[1]
-        flat, each = deck.reshape(-1), np.arange(size)  # one index is found sooner than two
-        for a, b, t in zip(self.bounds, self.bounds[1:], self.slots, strict=False):
-            kinds = set(self.label[(self.places >= a) & (self.places < b)].tolist())
-            if t == 0 or (t == b - a and len(kinds) == 1):
-                continue
-            for j in range(a, min(a + t, b - 1)):
-                other = (j + (rng.random(size) * (b - j)).astype(np.int64)) * size + each
-                taken = flat[other]
-                flat[other] = deck[j]
-                deck[j] = taken
-        return np.asarray(deck[self.places].T, dtype=np.int64)
+        for start in range(0, count, size):
+            yield self._some(deck, min(size, count - start), rng)
 
-    def _all(self) -> NDArray[np.int64]:
+    def _some(self, deck: NDArray[np.int32], draws: int, rng: np.random.Generator) -> NDArray[np.int32]:
+        """The first steps of a Fisher-Yates shuffle of each stratum, for all draws at once: a column of `deck` each.
+
+        `deck` comes in order and is left in order.
+        """
+        order = self.order.astype(np.int32)
+        flat, size, each = deck.reshape(-1), deck.shape[1], np.arange(draws)  # one index is found sooner than two
+        out = np.empty((len(self.places), draws), dtype=np.int32)
+        pieces, touched = max(1, CACHED // draws), []
+        for first in range(0, len(self.steps), pieces):
+            step, left, slot = self.steps[first : first + pieces].T
+            other = (rng.random((len(step), draws)) * left[:, None]).astype(np.int32)
+            other += step[:, None]
+            touched.append(other)
+            for j, i, at in zip(step, slot, other * np.int64(size) + each, strict=True):
+                flat.take(at, out=out[i], mode="clip")  # in range; of the modes the one without a copy
+                flat[at] = deck[j, :draws]
+        rest = np.setdiff1d(np.arange(len(self.places)), self.steps[:, 2])
+        out[rest] = deck[self.places[rest], :draws]
+        if len(self.steps) * 8 > len(order):
+            deck[:] = order[:, None]
+        else:
+            for other in touched:
+                flat[other * np.int64(size) + each] = order.take(other)
+            deck[self.places] = order[self.places, None]
+        return np.ascontiguousarray(out.T)
+
+    def _all(self) -> NDArray[np.int32]:
         """Every different assignment once."""
         layers = []
         for a, b, t in zip(self.bounds, self.bounds[1:], self.slots, strict=False):
@@ -407,7 +431,7 @@ class _Deal:
                 turn = {k: iter(v) for k, v in o.items()}
                 rows.append([next(turn[v]) for v in label.tolist()])
             layers.append(rows if t else [[]])
-        return np.array([list(itertools.chain(*parts)) for parts in itertools.product(*layers)], dtype=np.int64)
+        return np.array([list(itertools.chain(*parts)) for parts in itertools.product(*layers)], dtype=np.int32)
 
 
 def _cells(
@@ -442,75 +466,89 @@ def _cells(
     of_unit = np.empty(n_units, dtype=np.int64)
     of_unit[units] = group
     flat = sums.reshape(n_units * starts, -1)
+    rest = np.ascontiguousarray(flat[:, 2:])
+    _, found, kind = np.unique(hashed(rest, 12), return_index=True, return_inverse=True)
+    few, none = len(found) <= KINDS, np.empty((groups, 0))
+    cells = Cells(
+        np.ascontiguousarray(flat[:, 0]), np.ascontiguousarray(flat[:, 1]), rest, kind.ravel() if few else None,
+        rest[found] if few else rest[:0], of_unit, starts, none, none, none, math.nan,
+    )  # fmt: skip
     if statistic == "coefficient":
-        none = np.empty((0, 0))
-        return Cells(flat, of_unit, none, none, none, starts, math.nan)
-    weighted, plain = np.ascontiguousarray(columns[:, 3:].T), np.ascontiguousarray(fit.basis.T)
-    gram = np.empty((groups, m, m))
-    for j in range(m):
-        for i in range(j + 1):
-            gram[:, i, j] = gram[:, j, i] = np.bincount(group, weighted[i] * plain[j], minlength=groups)
-    _, found, kind = np.unique(hashed(flat[:, 2:], 12), return_index=True, return_inverse=True)
-    few = len(found) <= KINDS
-    return Cells(
-        flat, of_unit,
-        by_group(columns[:, 3:] * outcome[:, None], group, groups),
-        by_group(columns[:, 3:] * real[:, None], group, groups), gram, starts,
-        correction(len(w), parameters(fit, [group]), groups) if groups > 1 else math.nan,
-        kind=kind.ravel() if few else None, kinds=flat[found, 2:] if few else None,
+        return cells
+    if groups < 2:
+        raise Inapplicable(f"{groups} cluster: t has no clustered error; take the coefficient as the statistic.")
+    gram = np.empty((groups, m * (m + 1) // 2))
+    at = 0
+    for i in range(m):  # a pass over the rows for each direction, with all from it on
+        some = slice(at, at := at + m - i)
+        gram[:, some] = by_group(fit.basis[:, i:], group, groups, columns[:, 3 + i])
+        gram[:, some.start + 1 : at] *= 2
+    return replace(
+        cells, outcome=by_group(columns[:, 3:], group, groups, outcome),
+        treatment=by_group(columns[:, 3:], group, groups, real), gram=gram,
+        factor=correction(len(w), parameters(fit, [group]), groups),
     )  # fmt: skip
 
 
 def _terms(
-    cells: Cells, who: NDArray[np.int64], label: NDArray[np.int64], statistic: Statistic
+    cells: Cells, who: NDArray[np.int32], label: NDArray[np.int64], statistic: Statistic
 ) -> tuple[NDArray[np.float64], ...]:
     """For each assignment of `who` (draws, slots): the coefficient b0 - r b1 and its variance, quadratic in r.
 
     An assignment whose treatment is collinear with the nuisance has no coefficient: NaN.
     """
-    from scipy.sparse import csr_array
-
     draws, slots = who.shape
-    cell = who * cells.starts + label[None, :]
-    chosen = csr_array((np.ones(cell.size), cell.ravel(), np.arange(draws + 1) * slots), shape=(draws, len(cells.sums)))
-    total = chosen @ cells.sums
-    r = total[:, 3:]
-    den = total[:, 2] - np.einsum("ij,ij->i", r, r)
-    den = np.where(den > 1e-10 * np.abs(total[:, 2]), den, np.nan)
-    b0, b1 = total[:, 0] / den, total[:, 1] / den
-    if statistic == "coefficient":
-        none = np.zeros(draws)
-        return b0, b1, none, none, none
-    groups, m = cells.outcome.shape
-    q = [np.empty(draws) for _ in range(3)]
-    columns = np.ascontiguousarray(cells.sums.T)  # a column at a time stays in the processor's cache
-    size = max(1, CACHED // max(groups, slots, m * m))
+    out = np.zeros((5, draws))
+    size = max(1, CACHED // max(len(cells.outcome) if statistic == "t" else 1, slots, cells.gram.shape[1]))
     for start in range(0, draws, size):
-        some = slice(start, min(start + size, draws))
-        n = some.stop - some.start
-        flat = cell[some].ravel()
-        at = (np.arange(n)[:, None] * groups + cells.home[who[some]]).ravel()
-        if cells.kind is not None and cells.kinds is not None:
-            table = cells.kinds[:, 0] - 2 * r[some] @ cells.kinds[:, 1:].T  # (n, K)
-            own = table.ravel().take(cells.kind.take(flat) + np.repeat(np.arange(n) * table.shape[1], slots))
-        else:
-            along = np.zeros((n, slots))
-            for j in range(m):
-                along += columns[3 + j].take(cell[some]) * r[some, j, None]
-            own = columns[2].take(flat) - 2 * along.ravel()
+        out[:, start : start + size] = _some_terms(cells, who[start : start + size], label, statistic)
+    return tuple(out)
 
-        def grouped(values: NDArray[np.float64], at: NDArray[np.int64] = at, n: int = n) -> NDArray[np.float64]:
-            return np.bincount(at, values, minlength=n * groups).astype(float).reshape(n, groups)
 
-        square = grouped(own)
-        if m:
-            square += (r[some, :, None] * r[some, None, :]).reshape(n, -1) @ cells.gram.reshape(groups, -1).T
-        e0 = grouped(columns[0].take(flat)) - r[some] @ cells.outcome.T - b0[some, None] * square
-        e1 = grouped(columns[1].take(flat)) - r[some] @ cells.real.T - b1[some, None] * square
-        scale = cells.factor / den[some] ** 2
-        for out, (a, b) in zip(q, ((e0, e0), (e0, e1), (e1, e1)), strict=True):
-            out[some] = np.einsum("ij,ij->i", a, b) * scale
-    return b0, b1, q[0], q[1], q[2]
+def _some_terms(
+    cells: Cells, who: NDArray[np.int32], label: NDArray[np.int64], statistic: Statistic
+) -> NDArray[np.float64]:
+    """`_terms` of as many assignments as the processor's cache holds: (5, draws)."""
+    n, slots = who.shape
+    each = np.arange(n)[:, None]
+    cell = who * np.int64(cells.starts) + label
+    own, real = cells.own.take(cell), cells.real.take(cell)
+    if cells.kind is None:
+        from scipy.sparse import csr_array
+
+        chosen = np.ones(cell.size), cell.ravel(), np.arange(n + 1) * slots
+        rest = csr_array(chosen, shape=(n, len(cells.rest))) @ cells.rest
+        kind = None
+    else:
+        kinds = len(cells.kinds)
+        kind = cells.kind.take(cell) + each * kinds
+        rest = np.bincount(kind.ravel(), minlength=n * kinds).reshape(n, kinds) @ cells.kinds
+    r = rest[:, 1:]
+    den = rest[:, 0] - np.einsum("ij,ij->i", r, r)
+    den = np.where(den > 1e-10 * np.abs(rest[:, 0]), den, np.nan)
+    b = np.stack([own.sum(axis=1), real.sum(axis=1)]) / den
+    out = np.zeros((5, n))
+    out[:2] = b
+    if statistic == "coefficient":
+        return out
+    if kind is None:
+        rows = zip(cell, r, strict=True)
+        square = np.stack([cells.rest[c, 0] - 2 * (cells.rest[c, 1:] @ along) for c, along in rows])
+    else:
+        square = (cells.kinds[:, 0] - 2 * r @ cells.kinds[:, 1:].T).take(kind)
+    groups = len(cells.outcome)
+    at = (cells.home.take(who) + each * groups).ravel()
+
+    def grouped(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(at, values.ravel(), minlength=n * groups).reshape(n, groups), dtype=float)
+
+    i, j = np.triu_indices(r.shape[1])
+    whole = grouped(square) + (r[:, i] * r[:, j]) @ cells.gram.T
+    e0 = grouped(own) - r @ cells.outcome.T - b[0][:, None] * whole
+    e1 = grouped(real) - r @ cells.treatment.T - b[1][:, None] * whole
+    for q, (a, c) in zip(out[2:], ((e0, e0), (e0, e1), (e1, e1)), strict=True):
+        q[:] = np.einsum("ij,ij->i", a, c) * cells.factor / den**2
+    return out
 
 
 def _monte_carlo(p: float, draws: int, level: float = 0.99) -> tuple[float, float, float]:
