@@ -56,6 +56,7 @@ class Draw:
     study: Study
     tier: Tier
     _matched: dict[str, tuple[pd.DataFrame, tuple[Step, ...]]] = field(default_factory=dict)
+    _rows: dict[str, tuple[pd.Index[str], NDArray[np.int64]]] = field(default_factory=dict)  # see `_positions`
     _places: pd.DataFrame | None = None  # of a list put in the place of the tier's own, see `relabelled`
 
     def sample(self, analysis: Analysis) -> Sample:
@@ -77,12 +78,29 @@ class Draw:
     def matched(self, name: str) -> tuple[pd.DataFrame, tuple[Step, ...]]:
         """The eligible LSOAs of comparison `name`, one row each, and the flow that led to them.
 
-        Columns: those of `areas`, and treated, weight, score, cluster (the unit of assignment) and
-        set_lsoa (the treated LSOA a row is matched to).
+        Columns: those of `areas`, and treated, weight, score, cluster (the unit of assignment),
+        set_lsoa (the treated LSOA a row is matched to), and as `place` and `set_place` the positions of the two
+        among the LSOAs sorted by code.
         """
         if name not in self._matched:
             self._matched[name] = self._match(self.study.comparisons[name])
         return self._matched[name]
+
+    def _codes(self) -> pd.Index[str]:
+        """Every LSOA, in the order of codes."""
+        codes: pd.Index[str] = pd.Index(self.tier.table("areas")["lsoa11"].sort_values())
+        return codes
+
+    def _positions(self, table: str) -> tuple[pd.Index[str], NDArray[np.int64]]:
+        """LSOAs sorted by code, and the position of each row's among them, -1 for none; made once a table."""
+        if table not in self._rows:
+            codes, own = self._codes(), self.tier.table(table)["lsoa11"]
+            if isinstance(own.dtype, pd.CategoricalDtype):  # one look at each LSOA, not at each of a million rows
+                at = np.append(codes.get_indexer(own.cat.categories), -1)[own.cat.codes.to_numpy()]
+            else:
+                at = codes.get_indexer(pd.Index(own))
+            self._rows[table] = codes, at
+        return self._rows[table]
 
     def places(self) -> pd.DataFrame:
         """Every LSOA, indexed by code and in its order: the columns of `areas`, `imd_msoa`, and outcomes before."""
@@ -126,10 +144,13 @@ class Draw:
         frame = frame.assign(weight=match.weights, score=match.score)
         has_set, t = match.sets >= 0, frame["treated"].to_numpy() == 1
         area, own = (frame[c].astype(object).to_numpy() for c in ("area_id", "msoa11"))
+        place = self._codes().get_indexer(pd.Index(frame["lsoa11"]))
         with_sets = comparison.method in (*WITH_SETS, "full")
         of_set = has_set & ~t & (with_sets and self.study.policy.cluster == "set")
         frame = frame.assign(
             set_lsoa=frame["lsoa11"].to_numpy(dtype=object)[heads],
+            place=place,
+            set_place=place[heads],
             in_set=has_set,
             cluster=np.where(t, area, np.where(of_set, area[heads], own)).astype(str),
         )
@@ -210,6 +231,7 @@ class Draw:
         """Level (mean) and trend (slope a year) of each panel outcome before the main treatment, by LSOA.
 
         Known where at least two years before treatment are. Blank where the tier or the treatment rule has none.
+        `frame` has every LSOA in the order of codes.
         """
         start = self.study.treatments[self.study.main_treatment].year
         wanted = baseline(self.study)
@@ -219,7 +241,8 @@ class Draw:
         columns = {o: self.study.outcomes[o].column for o, _ in wanted.values()}
         before = panel[panel["year"] < start]
         out: dict[str, NDArray[np.float64]] = {}
-        at = frame.index.get_indexer(pd.Index(before["lsoa11"]))
+        _, at = self._positions("area_panel")
+        at = at[(panel["year"] < start).to_numpy()]
         year = before["year"].to_numpy(dtype=float)
         for name, column in columns.items():
             y = before[column].to_numpy(dtype=float, na_value=np.nan)
@@ -302,13 +325,10 @@ class Draw:
         cells = cells[cells["weight"] > 0]
         start, caution = self.starts(treatment)
         cells = cells.assign(first_treated=cells["area_id"].map(start).astype(float))
-        code = cells["lsoa11"].reset_index(drop=True)
-        # one look at each LSOA, not at each of a million rows
-        if isinstance(source["lsoa11"].dtype, pd.CategoricalDtype):
-            to_cell = pd.Index(code).get_indexer(source["lsoa11"].cat.categories)
-            at = np.append(to_cell, -1)[source["lsoa11"].cat.codes.to_numpy()]
-        else:
-            at = pd.Index(code).get_indexer(source["lsoa11"])
+        codes, row = self._positions(outcome.table)
+        to_cell = np.full(len(codes) + 1, -1)  # the last is for rows of no LSOA
+        to_cell[cells["place"].to_numpy()] = np.arange(len(cells))
+        at = to_cell[row]
         raw = source[outcome.column].to_numpy(dtype=float, na_value=np.nan)
         year = source["year"].to_numpy(dtype=int)
         raw = np.where(np.isin(raw, outcome.codes_missing), np.nan, raw)
@@ -345,7 +365,7 @@ class Draw:
                 "cluster": pd.factorize(cells["cluster"], sort=True)[0][at],
                 "weight": cells["weight"].to_numpy()[at],
                 "level": "",
-                "set": np.where(cells["in_set"], pd.Index(code).get_indexer(cells["set_lsoa"]), -1)[at],
+                "set": np.where(cells["in_set"], to_cell[cells["set_place"].to_numpy()], -1)[at],
                 **more,
             }
         )
@@ -465,9 +485,11 @@ class Draw:
         progress = self.tier.table("programme").set_index("area_id")["progress"].astype(object)
         of_cell = cells["area_id"].astype(object).map(progress).to_numpy(dtype=object)
         known = truth.set_index(["progress", "year"])["effect"]
-        keys = pd.MultiIndex.from_arrays([of_cell[at], frame["time"].to_numpy()])
-        effect = known.reindex(keys).to_numpy(dtype=float)
-        frame["effect"] = np.where(frame["treated"] == 1, np.nan_to_num(effect), 0.0)
+        kind, kinds = pd.factorize(of_cell, use_na_sentinel=False)
+        years = np.arange(outcome.first_year, outcome.last_year + 1)
+        effect = known.reindex(pd.MultiIndex.from_product([kinds, years])).to_numpy(dtype=float)
+        of_row = effect.reshape(len(kinds), -1)[kind[at], frame["time"].to_numpy() - outcome.first_year]
+        frame["effect"] = np.where(frame["treated"] == 1, np.nan_to_num(of_row), 0.0)
 
     def _levels(
         self,
@@ -535,7 +557,10 @@ def _areas_of(frame: pd.DataFrame, covariates: tuple[str, ...], exact: tuple[str
             total.to_numpy() if c == "population" else weighted.to_numpy() / total.to_numpy(), total.index
         )
     for c in exact:
-        out[c] = groups[c].agg(lambda v: v.astype(str).mode().iloc[0])
+        value, names = pd.factorize(frame[c].astype(str), sort=True)
+        cell = groups.ngroup().to_numpy() * len(names) + value
+        often = np.bincount(cell[value >= 0], minlength=len(total) * len(names)).reshape(len(total), -1)
+        out[c] = pd.Series(names[often.argmax(axis=1)], total.index)  # of several as frequent the first by name
     units = pd.DataFrame(out).reset_index()
     return units.set_index("unit_")
 
@@ -564,16 +589,17 @@ def _to_lsoas(match: Match, units: pd.DataFrame, frame: pd.DataFrame) -> tuple[M
 def _with_periods_before(sample: Sample, cells: pd.DataFrame, label: str) -> Sample:
     """Leave out treated units without a start or a period before it, their matched units with them, and say so."""
     frame = sample.frame
-    treated = frame[frame["treated"] == 1]
-    unit = treated.groupby("unit").agg(first=("time", "min"), start=("first_treated", "first"))
-    undated, never_before = unit.index[unit["start"].isna()], unit.index[unit["start"] <= unit["first"]]
-    lost = undated.union(never_before).to_numpy()
+    rows = np.flatnonzero(frame["treated"].to_numpy() == 1)
+    unit, at = np.unique(frame["unit"].to_numpy()[rows], return_index=True)  # rows are by unit and year: its first
+    first, start = (frame[c].to_numpy()[rows[at]] for c in ("time", "first_treated"))
+    never_before = unit[start <= first]
+    lost = unit[np.isnan(start) | (start <= first)]
     if len(lost) == 0:
         return sample
     reason = sample.caution
     if len(never_before):
         areas = cells["area_id"].to_numpy(dtype=object)
-        gone = set(areas[never_before.to_numpy()]) - set(areas[unit.index.difference(never_before).to_numpy()])
+        gone = set(areas[never_before]) - set(areas[np.setdiff1d(unit, never_before)])
         reason = (
             f"{reason} No period before treatment, as {label} begins in {int(frame['time'].min())}: "
             f"{len(never_before)} treated LSOA{'' if len(never_before) == 1 else 's'} "
