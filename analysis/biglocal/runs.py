@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import operator
 import os
 import pickle
@@ -588,6 +589,7 @@ def _cluster(address: str, folder: Path | None, say: Callable[[str], None]) -> I
         "distributed.scheduler.allowed-failures": 1,
         "distributed.admin.large-graph-warning-threshold": "1 TiB",  # the data are meant to be sent, once
     }
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # errors are said here, in our words
     with dask.config.set(settings), _scratch(folder) if kind == "local" else nullcontext() as aside:
         cluster = client = None
         try:
