@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,24 @@ def test_another_version_at_the_worker_is_refused() -> None:
         assert isinstance(found, biglocal.runs.Failed)
         with pytest.raises(BiglocalError, match=said):
             biglocal.runs._value(found)
+
+
+RUNNING: list[int] = []
+
+
+def beside(i: int) -> int:
+    RUNNING.append(i)
+    time.sleep(0.05)
+    others = len(RUNNING) - 1
+    RUNNING.remove(i)
+    return others
+
+
+def test_a_worker_with_several_threads_does_one_task_at_a_time() -> None:
+    with ThreadPoolExecutor(4) as threads:
+        tasks = (biglocal.runs.pickle.dumps((beside, [], [i])) for i in range(8))
+        assert list(threads.map(biglocal.runs._read_in_worker, [biglocal.runs.stamp()] * 8, tasks)) == [0] * 8
+        assert max(threads.map(beside, range(8))) > 0  # they would
 
 
 @pytest.mark.parametrize(

@@ -448,16 +448,23 @@ def _scratch(folder: Path | None) -> Iterator[Path]:
 # --- a Dask cluster --------------------------------------------------------------------------------------------
 
 
+_ALONE = threading.Lock()  # in a worker: filters of warnings, and what pyfixest is made to do in order, are a process's
+
+
 def _read_in_worker(wanted: tuple[str, ...], task: bytes, *sent: Any) -> Any:
-    """`_in_worker`, of what `_Cluster.submit` pickled: versions are compared before anything of ours is read."""
-    try:
-        _prepared(wanted)
-    except BiglocalError as e:
-        return Failed(e)
-    function, places, arguments = pickle.loads(task)
-    for place, value in zip(places, sent, strict=True):
-        arguments.insert(place, value)
-    return _in_worker(wanted, function, *arguments)
+    """`_in_worker`, of what `_Cluster.submit` pickled: versions are compared before anything of ours is read.
+
+    One at a time, whatever number of threads the worker was started with.
+    """
+    with _ALONE:
+        try:
+            _prepared(wanted)
+        except BiglocalError as e:
+            return Failed(e)
+        function, places, arguments = pickle.loads(task)
+        for place, value in zip(places, sent, strict=True):
+            arguments.insert(place, value)
+        return _in_worker(wanted, function, *arguments)
 
 
 class _Cluster:
