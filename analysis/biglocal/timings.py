@@ -142,8 +142,8 @@ def within(
     if not any(exhibits[e] for e in chosen):
         least = fixed + min((s for s in left.values()), default=0)
         raise BiglocalError(
-            f"--budget: {duration(budget)} is less than the quickest exhibit takes, about {duration(least)} on "
-            f"{timings.machine.split(';')[0]}. Give more, or name exhibits with --only."
+            f"--budget: {duration(budget)} is less than the quickest exhibit takes with the report, about "
+            f"{duration(least)} on {timings.machine.split(';')[0]}. Give more, or make exhibits alone with --only NAME."
         )
     return tuple(chosen), left
 
@@ -190,4 +190,5 @@ def on_paper(
         of = (duration(each * -(-count // n)) for n in cores)  # whole tasks
         memory = f"{one[at].memory_mb * max(grown, 0.2) / 1024:.1f} GiB"
         lines.append(f"| {name} | {count} | {duration(each)} | " + " | ".join(of) + f" | {memory} |")
-    return "\n".join(lines)
+    least = "A core takes whole tasks, and a test is one: beyond a core a task, more of them make no step shorter."
+    return "\n".join([*lines, "", least])
