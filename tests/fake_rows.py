@@ -116,7 +116,7 @@ def _terms(study: Study, a: Analysis, r: random.Random, smd: float) -> list[Row]
         null = [
             said("null_curve", i / 500 - 0.1, period=i, conf_low=i / 500 - 0.2, conf_high=i / 500) for i in range(101)
         ]
-        specs = expand_specifications(study)[0]
+        specs = expand_specifications(study, a.outcome)[0]
         chosen = [*DIMENSIONS, "interactions"]
         options = dict.fromkeys(f"{d}: {getattr(s, d)}" for d in DIMENSIONS for s in specs)
         return [

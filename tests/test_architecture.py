@@ -12,7 +12,7 @@ from biglocal.study import HERE
 
 ORDER = (
     "model", "data.tables", "specifications", "study", "timings", "data", "matching", "levels", "residents", "sample", "estimators", "inference",
-    "placebo", "places", "curve", "whole_series", "multiverse", "simulation", "simulated_power", "recovery", "cost_benefit", "results", "runs", "disclosure", "estimate", "worth",
+    "placebo", "places", "curve", "whole_series", "cross_sections", "multiverse", "simulation", "simulated_power", "recovery", "cost_benefit", "results", "runs", "disclosure", "estimate", "worth",
     "release", "provenance",
     "exhibits", "new", "trace", "diff", "verify", "run", "archive", "__main__",
 )  # fmt: skip

@@ -12,7 +12,6 @@ import pytest
 from biglocal import curve, multiverse, specifications
 from biglocal import study as studies
 from biglocal.data.load import Request, Tier, load
-from biglocal.estimators import estimator
 from biglocal.model import Analysis, Inapplicable, Multiverse, Outcome, Rule, Study, StudyError
 from biglocal.places import relisted
 from biglocal.sample import Draw
@@ -98,25 +97,40 @@ def numbered(seed: int) -> object:
 
 def test_every_combination_is_a_specification_or_has_the_reason_why_not() -> None:
     study, m = own()
-    kept, lost = expand(study)
-    assert len(kept) >= 1000
-    assert len({s.name for s in kept}) == len(kept)
-    assert len(kept) + sum(lost.values()) == np.prod([len(getattr(m, d)) for d in DIMENSIONS])
-    for d in DIMENSIONS:  # an option is in some specification, or every one with it was ruled out by name
-        gone = {o for r in m.rules if set(r.out) == {d} for o in r.out[d]}
-        assert {getattr(s, d) for s in kept} == set(getattr(m, d)) - gone
+    for outcome in m.outcomes:
+        kept, lost = expand(study, outcome)
+        assert len(kept) >= 500
+        assert len({s.name for s in kept}) == len(kept)
+        assert len(kept) + sum(lost.values()) == np.prod([len(getattr(m, d)) for d in DIMENSIONS])
+        persons = study.outcomes[outcome].table == "survey"
+        cannot = set() if persons else {"to_2020", "survey", "respondents"}  # no such years, no respondents
+        for d in DIMENSIONS:  # an option is in some specification, or every one with it was ruled out by name
+            rules = [r for r in m.rules if set(r.out) == {d} and outcome in (r.outcomes or m.outcomes)]
+            gone = {o for r in rules for o in r.out[d]} | cannot
+            assert {getattr(s, d) for s in kept} == set(getattr(m, d)) - gone
+
+
+def test_outcomes_of_the_study_are_estimated_as_its_main_analysis_does_too() -> None:
+    study, m = own()
+    for outcome, window, weights in (("high_anxiety", "to_2020", "survey"), ("samhi", "all", "lsoas")):
+        main = Specification("common_start", "nearest", "none", "twfe", window, weights, "as_measured", "none")
+        assert main in expand(study, outcome)[0]
+        o = study.outcomes[outcome]
+        assert specifications.years_of(m, o, window) == (o.first_year, o.last_year)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"outcomes": ("high_anxiety",)}, "outcomes: no outcome of the area panel"),
+        ({"outcomes": ("swemwbs",)}, "outcomes: no outcome of the area panel or the survey"),
+        ({"outcomes": ("happiness",), "rules": ()}, "estimator ancova, matched_change is left for happiness"),
+        ({"rules": (Rule({"estimator": ("twfe",)}, "why", ("violence",)),)}, "no outcome of the multiverse 'violence'"),
         ({"draws": 20}, "draws: 20 is out of range"),
         ({"bands": 0}, "bands: 0 is out of range"),
         ({"weights": {}}, "weights: it has no option"),
         ({"rules": (Rule({"estimator": ("ols",)}, "why"),)}, "no option 'ols'"),
         ({"rules": (Rule({}, "why"),)}, "rules out everything"),
-        ({"rules": (Rule({"window": ("all", "to_2018")}, "why"),)}, "no specification is left"),
+        ({"rules": (Rule({"window": ("all", "to_2018", "to_2020")}, "why"),)}, "no specification is left"),
     ],
 )
 def test_a_multiverse_that_cannot_be_is_refused_by_name(change: dict[str, object], message: str) -> None:
@@ -151,16 +165,20 @@ def strata(specs: tuple[Specification, ...]) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("outcome", [0, 1])
+@pytest.mark.parametrize("outcome", ["high_anxiety", "samhi", "burglary"])
 def test_specifications_agree_with_the_ordinary_path(
-    synthetic: tuple[Draw, multiverse.World, np.ndarray], outcome: int
+    synthetic: tuple[Draw, multiverse.World, np.ndarray], outcome: str
 ) -> None:
     draw, made, seen = synthetic
-    for i in strata(made.specs):
-        s = made.specs[i]
-        fit = estimator(s.estimator)(multiverse.sample(draw, made.outcomes[outcome], s))
-        assert seen[outcome, i, :2] == pytest.approx(multiverse.average(fit), abs=1e-10), s.name
-        assert tuple(seen[outcome, i, 2:]) == (fit.n_units, fit.n_treated, fit.n_clusters), s.name
+    o = made.outcomes.index(outcome)
+    specs = expand(draw.study, outcome)[0]
+    assert [s for s, mine in zip(made.specs, made.mine[o], strict=True) if mine] == list(specs)
+    assert np.isnan(seen[o, ~made.mine[o]]).all()
+    for s in (specs[i] for i in strata(specs)):
+        i = made.specs.index(s)
+        fit = multiverse.fit(draw, outcome, s)
+        assert seen[o, i, :2] == pytest.approx(multiverse.average(fit), abs=1e-10), s.name
+        assert tuple(seen[o, i, 2:5]) == (fit.n_units, fit.n_treated, fit.n_clusters), s.name
 
 
 @pytest.mark.parametrize("cluster", ["set", "own"])
@@ -180,7 +198,7 @@ def test_every_specification_of_a_small_world_agrees_under_its_own_and_another_l
         full = replace(listed, tier=replace(listed.tier, _kept={**listed.tier._kept, "area_panel": panel}))
         full = replace(full, tier=replace(full.tier, digests=draw.tier.digests))
         for i, s in enumerate(made.specs):
-            fit = estimator(s.estimator)(multiverse.sample(full, "y0", s))
+            fit = multiverse.fit(full, "y0", s)
             assert seen[0, i, :2] == pytest.approx(multiverse.average(fit), abs=1e-10), (name, s.name)
 
 
@@ -189,7 +207,8 @@ def test_an_outcome_that_begins_after_a_start_has_no_specification_of_it() -> No
     later = {n: replace(o, first_year=2016) for n, o in draw.study.outcomes.items()}
     made = world(replace(draw, study=replace(draw.study, outcomes=later)))
     seen = multiverse.once(made, made.draw)
-    assert np.isnan(seen).all()  # areas start in 2013 to 2015, the common start is in 2015
+    assert {s.treatment for s in made.specs} == {"plan_endorsed"}  # the common start is in 2015
+    assert np.isnan(seen).all()  # areas start in 2013 to 2015
     with pytest.raises(Inapplicable, match="no specification has"):
         multiverse.summary(made, 0, seen[0], np.full((99, len(made.specs), 3), np.nan))
 

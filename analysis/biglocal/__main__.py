@@ -211,9 +211,10 @@ def plan(
         typer.echo(analysis.id)
     typer.echo(f"{len(analyses)} analyses", err=True)
     if chosen.multiverse is not None:
-        kept, lost = specifications.expand(chosen)
-        said = f"{len(kept):,} specifications, {sum(lost.values()):,} combinations ruled out"
-        typer.echo(f"multiverse: {said}, for each of {len(chosen.multiverse.outcomes)} outcomes", err=True)
+        for outcome in chosen.multiverse.outcomes:
+            kept, lost = specifications.expand(chosen, outcome)
+            said = f"{len(kept):,} specifications, {sum(lost.values()):,} combinations ruled out"
+            typer.echo(f"multiverse/{outcome}: {said}", err=True)
 
 
 @app.command()

@@ -7,6 +7,7 @@ the whole curve are held against what they are where the programme changed nothi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from biglocal.model import Fit, Inapplicable, Term
@@ -28,14 +29,14 @@ def summary(
     *,
     level: float,
     units: int,
-    years: int,
+    rows: int,
     caution: str = "",
 ) -> Fit:
     """Every specification, and the tests of all at a confidence `level`.
 
-    `seen` (S, 5): estimate, standard error, units, treated units and clusters of each, NaN for none.
-    `null` (draws, S, 3): estimate, standard error and clusters under other lists. `units`, `years`: the outcome's own.
-    `caution` is said too.
+    `seen` (S, 6): estimate, standard error, units, treated units and clusters of each, NaN for none; and the fewest
+    persons it compares, NaN where it is none of persons. `null` (draws, S, 3): estimate, standard error and clusters
+    under other lists. `units`, `rows`: the outcome's own. `caution` is said too.
 
     Terms: `specifications` and `draws` (counts); `curve`, with its two-sided p-value over the draws, and `drawn`, the
     mean and the middle of what the draws say (interval at the study's level), of level `median` (of the estimates),
@@ -57,7 +58,7 @@ def summary(
     alpha = 1 - level
     there = np.isfinite(seen[:, 1]) & (seen[:, 1] > 0)
     if not there.any():
-        raise Inapplicable("no specification has treated and comparison LSOAs with whole series in two areas or more.")
+        raise Inapplicable("no specification has treated and comparison LSOAs, before and after, in two areas or more.")
     good = np.asarray((np.isfinite(null[:, there]).all(axis=2) & (null[:, there, 1] > 0)).all(axis=1))
     if good.sum() < FEWEST:
         raise Inapplicable(
@@ -107,12 +108,15 @@ def summary(
         for i in range(len(at))
     ]
     width = stdtrit(df[0], 1 - alpha / 2) * seen[:, 1]
+    if of_persons := bool(np.isfinite(seen[:, 5]).all()):  # what is said of all together rests on the least of them
+        terms = [replace(t, n_least=int(seen[:, 5].min())) for t in terms]
     counts: list[tuple[int | None, int | None, int | None]] = [(None, None, None)] * len(terms)
     for i, s in enumerate(specs):
         b, e = float(seen[i, 0]), float(seen[i, 1])
         terms.append(
             Term("specification", b, e, float(df[0, i]), level=s.name, statistic=b / e, p_value=float(p[0, i]),
-                 conf_low=b - float(width[i]), conf_high=b + float(width[i]))
+                 conf_low=b - float(width[i]), conf_high=b + float(width[i]),
+                 n_least=int(seen[i, 5]) if of_persons else None)
         )  # fmt: skip
         counts.append((int(seen[i, 2]), int(seen[i, 3]), int(seen[i, 4])))
     lost, fewer = int((~good).sum()), int((~there).sum())
@@ -122,7 +126,7 @@ def summary(
         f"{lost} draws without an estimate of every specification left." if lost else "",
     ]
     return Fit(
-        tuple(terms), units * years, units, int(seen[:, 3].max()), int(seen[:, 4].max()),
+        tuple(terms), rows, units, int(seen[:, 3].max()), int(seen[:, 4].max()),
         caution=" ".join(filter(None, said)), facts={"counts": counts},
     )  # fmt: skip
 

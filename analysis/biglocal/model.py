@@ -335,11 +335,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Combinations that are ruled out: those with any of the options named, in every dimension of `out`."""
+    """Combinations that are ruled out: those with any of the options named, in every dimension of `out`.
+
+    `outcomes`: those it is for; none named is all.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
     out: dict[str, tuple[str, ...]]
     reason: str
+    outcomes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

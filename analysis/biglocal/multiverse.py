@@ -16,9 +16,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from biglocal import curve
-from biglocal.model import Analysis, Fit, Inapplicable, Sample
+from biglocal.cross_sections import Answers, Respondents, answers
+from biglocal.data.tables import PERSONS
+from biglocal.estimators import estimator
+from biglocal.model import Analysis, Fit, Inapplicable, Outcome, Sample
 from biglocal.places import Places, exchangeable, relisted
-from biglocal.specifications import Specification, expand, grouped, multiverse
+from biglocal.specifications import Specification, combinations, expand, grouped, multiverse, years_of
 from biglocal.whole_series import (
     Cohorts,
     Counts,
@@ -35,6 +38,7 @@ from biglocal.whole_series import (
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
     from biglocal.sample import Draw
@@ -45,7 +49,7 @@ if TYPE_CHECKING:
 
 BATCH = 27  # draws of a task
 TAIL = 0.01  # winsorised on either side
-PER_ROW = 5  # estimate, standard error, units, treated units, clusters
+PER_ROW = 6  # estimate, standard error, units, treated units, clusters, the fewest persons compared
 SHARED = (0, 1, 4)  # of these, what a draw says
 
 
@@ -53,17 +57,23 @@ SHARED = (0, 1, 4)  # of these, what a draw says
 class World:
     """What every draw shares, and what a worker is sent.
 
-    `series` by outcome and window. `starts` treatment -> (A,) first treated year by area. `columns`: covariates of any
-    option. `excluded` name -> (N,). `unknown`: treatment -> why the tier has no dates.
+    `mine` (O, S): which of `specs` an outcome has. `lacking`: outcome -> why it has none. `series` by outcome and
+    window, or of persons `answers` by outcome. `starts` treatment -> (A,) first treated year by area. `columns`:
+    covariates of any option, and their values `x` (N, K). `excluded` name -> (N,). `unknown`: treatment -> why the tier
+    has no dates.
     """
 
     draw: Draw
     specs: tuple[Specification, ...]
     outcomes: tuple[str, ...]
+    mine: Mask
+    lacking: dict[str, str]
     places: Places
     series: dict[tuple[str, str], Series]
+    answers: dict[str, Answers]
     starts: dict[str, Floats]
     columns: tuple[str, ...]
+    x: Floats
     excluded: dict[str, Mask]
     population: Floats
     unknown: dict[str, str]
@@ -84,20 +94,23 @@ def run(
     import numpy as np
 
     m = multiverse(draw.study)
-    try:
-        world = build(draw, [a.outcome for a in analyses])
-        seen = once(world, world.draw)
-    except Inapplicable as e:
+    world = build(draw, [a.outcome for a in analyses])
+    if not world.outcomes:
         advance(m.draws * len(analyses))
-        yield from ((a, str(e)) for a in analyses)
+        yield from ((a, world.lacking[a.outcome]) for a in analyses)
         return
+    seen = once(world, world.draw)
     batches = [range(i, min(i + BATCH, m.draws)) for i in range(0, m.draws, BATCH)]
     found = []
     for batch, part in zip(batches, runs((permuted, (world, b, rng)) for b in batches), strict=True):
         advance(len(batch) * len(analyses))
         found.append(part)
     null = np.concatenate(found)
-    for o, analysis in enumerate(analyses):
+    for analysis in analyses:
+        if analysis.outcome in world.lacking:
+            yield analysis, world.lacking[analysis.outcome]
+            continue
+        o = world.outcomes.index(analysis.outcome)
         try:
             yield analysis, summary(world, o, seen[o], null[:, o])
         except Inapplicable as e:
@@ -105,12 +118,19 @@ def run(
 
 
 def summary(world: World, outcome: int, seen: Floats, null: Floats) -> Fit:
-    """`curve.summary` of one outcome, `seen` (S, 5) as `once` has it and `null` (draws, S, 3) as `permuted` has it."""
+    """`curve.summary` of one outcome, `seen` (S, 6) as `once` has it and `null` (draws, S, 3) as `permuted` has it."""
 
-    own = [s for (o, _), s in world.series.items() if o == world.outcomes[outcome]]
-    units, years = (max(of, default=0) for of in ([int(s.whole.sum()) for s in own], [len(s.years) for s in own]))
+    name, mine = world.outcomes[outcome], world.mine[outcome]
+    if name in world.answers:
+        persons = world.answers[name].persons
+        units, rows = int(persons.any(axis=1).sum()), int(persons.sum())
+    else:
+        own = [s for (o, _), s in world.series.items() if o == name]
+        units, years = (max(of, default=0) for of in ([int(s.whole.sum()) for s in own], [len(s.years) for s in own]))
+        rows = units * years
+    specs = [s for s, its in zip(world.specs, mine, strict=True) if its]
     level, caution = world.draw.study.policy.conf_level, " ".join(world.unknown.values())
-    return curve.summary(world.specs, seen, null, level=level, units=units, years=years, caution=caution)
+    return curve.summary(specs, seen[mine], null[:, mine], level=level, units=units, rows=rows, caution=caution)
 
 
 def permuted(world: World, which: range, rng: Callable[[str], np.random.Generator]) -> Floats:
@@ -129,19 +149,19 @@ def permuted(world: World, which: range, rng: Callable[[str], np.random.Generato
 
 def sample(draw: Draw, outcome: str, spec: Specification) -> Sample:
     """The sample of one specification, for any estimator: that of the ordinary path with the specification's window,
-    definition, exclusion, weights and covariates. Raises `Inapplicable` where nothing is left of it."""
+    definition, exclusion, weights and covariates. LSOAs have whole series; persons need none, but some of a treated
+    LSOA before its start. Raises `Inapplicable` where nothing is left of it."""
     import numpy as np
-    import pandas as pd
 
-    m = multiverse(draw.study)
-    column = draw.study.outcomes[outcome].column
-    table = draw.tier.table("area_panel")
-    if spec.definition == "winsorised":
-        by_year = table.groupby("year")[column]
-        low, high = (table["year"].map(by_year.quantile(q)) for q in (TAIL, 1 - TAIL))
-        table = table.assign(**{column: table[column].astype(float).clip(low, high)})
+    m, chosen = multiverse(draw.study), draw.study.outcomes[outcome]
     cells = draw.matched(spec.comparison)[0]  # before the outcome is changed: matching may look at it
-    tier = replace(draw.tier, _kept={**draw.tier._kept, "area_panel": table})
+    tier = draw.tier
+    if spec.definition == "winsorised":
+        table = tier.table(chosen.table)
+        by_year = table.groupby("year")[chosen.column]
+        low, high = (table["year"].map(by_year.quantile(q)) for q in (TAIL, 1 - TAIL))
+        table = table.assign(**{chosen.column: table[chosen.column].astype(float).clip(low, high)})
+        tier = replace(tier, _kept={**tier._kept, chosen.table: table})
     made = replace(draw, tier=tier).sample(
         Analysis("", "effects", outcome, "all", spec.comparison, "", "none", spec.treatment)
     )
@@ -149,11 +169,10 @@ def sample(draw: Draw, outcome: str, spec: Specification) -> Sample:
     window, gone = m.window[spec.window], m.exclusion[spec.exclusion]
     frame = made.frame
     frame = frame[frame["time"].between(window.first_year, window.last_year)]
-    years = frame["time"].nunique()
-    whole = frame.groupby("unit")["time"].transform("size") == years
-    first = frame["first_treated"]
-    fits = (frame["treated"] == 0) | ((first > frame["time"].min()) & (first <= frame["time"].max()))
-    kept = whole & fits
+    first, unit = frame["first_treated"], frame.groupby("unit")["time"]
+    kept = (frame["treated"] == 0) | ((first > unit.transform("min")) & (first <= frame["time"].max()))
+    if chosen.table not in PERSONS:
+        kept &= unit.transform("size") == frame["time"].nunique()
     for c in gone.columns:
         kept &= ~cells[c].isin(list(gone.values)).to_numpy()[frame["unit"]]
     frame = frame[kept]
@@ -164,10 +183,14 @@ def sample(draw: Draw, outcome: str, spec: Specification) -> Sample:
     head = frame["set"].where(frame["set"] >= 0, frame["unit"]).to_numpy()
     if spec.weights == "residents":
         frame = frame.assign(weight=frame["weight"] * cells["population"].to_numpy(dtype=float)[head])
+    elif spec.weights == "respondents":
+        frame = frame.assign(weight=cells["weight"].to_numpy(dtype=float)[frame["unit"]])
     elif spec.weights == "areas":
-        treated = frame[frame["treated"] == 1].drop_duplicates("unit")
         area = cells["area_id"].astype(object).to_numpy()
-        size = pd.Series(area[treated["unit"]]).value_counts()
+        treated = frame[frame["treated"] == 1]
+        if chosen.table not in PERSONS:
+            treated = treated.drop_duplicates("unit")
+        size = treated["weight"].groupby(area[treated["unit"]]).sum()
         frame = frame.assign(weight=frame["weight"] / size.reindex(area[head]).to_numpy(dtype=float))
     more: dict[str, Any] = {}
     for c in m.covariates[spec.covariates].columns:
@@ -177,6 +200,14 @@ def sample(draw: Draw, outcome: str, spec: Specification) -> Sample:
         else:  # unit effects hold its level, so it enters by year
             more |= {f"{c} in {t}": np.where(frame["time"] == t, x, 0.0) for t in sorted(frame["time"].unique())[1:]}
     return replace(made, frame=frame.assign(**more).reset_index(drop=True), covariates=tuple(more))
+
+
+def fit(draw: Draw, outcome: str, spec: Specification) -> Fit:
+    """One specification the ordinary way. Raises what `sample` and its estimator raise."""
+    sections = draw.study.outcomes[outcome].table in PERSONS and spec.estimator == "callaway_santanna"
+    function: Any = estimator(spec.estimator)
+    found: Fit = function(sample(draw, outcome, spec), **({"panel": False} if sections else {}))
+    return found
 
 
 def average(fit: Fit) -> tuple[float, float]:
@@ -196,12 +227,10 @@ def average(fit: Fit) -> tuple[float, float]:
 
 
 def build(draw: Draw, outcomes: Sequence[str]) -> World:
-    """What every draw shares. Raises `Inapplicable` where the tier lacks an outcome, or no specification is left."""
+    """What every draw shares. An outcome that the tier lacks, or that has no specification, is left out with why."""
     import numpy as np
-    import pandas as pd
 
     study, m = draw.study, multiverse(draw.study)
-    specs = expand(study)[0]
     frame = draw.places()
     frame = frame.assign(row=np.arange(len(frame)))
     names = tuple(sorted(map(str, draw.tier.table("programme")["area_id"])))
@@ -213,65 +242,57 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
             starts[name] = np.array([by_area[a] for a in names])
         except Inapplicable as e:
             unknown[name] = str(e)
-    specs = tuple(s for s in specs if s.treatment not in unknown)
-    if not specs:
-        raise Inapplicable(" ".join(dict.fromkeys(unknown.values())))
-    if not draw.tier.has("area_panel"):
-        raise Inapplicable(draw.tier.lacks.get("area_panel", "The tier has no area_panel."))
-    panel = draw.tier.table("area_panel")
-    first = min(w.first_year for w in m.window.values())
-    years = np.arange(first, max(w.last_year for w in m.window.values()) + 1)
-    at = frame.index.get_indexer(pd.Index(panel["lsoa11"]))
-    year = panel["year"].to_numpy(dtype=int)
     columns = tuple(dict.fromkeys(c for option in m.covariates.values() for c in option.columns))
     x = frame[list(columns)].to_numpy(dtype=float)
     x = (x - np.nanmean(x, axis=0)) / np.nanstd(x, axis=0)  # for the sake of digits: no estimate depends on it
-    common = sorted({t.year for t in (study.treatments[s.treatment] for s in specs) if t.year is not None})
-    dated = [starts[t] for t in sorted({s.treatment for s in specs if study.treatments[s.treatment].year is None})]
-    at_dates = np.unique(np.concatenate(dated)) if dated else np.empty(0)
+    wanted: dict[str, set[Specification]] = {}
+    lacking: dict[str, str] = {}
     found: dict[tuple[str, str], Series] = {}
+    said: dict[str, Answers] = {}
     for name in outcomes:
-        o = study.outcomes[name]
-        y = panel[o.column].to_numpy(dtype=float, na_value=np.nan)
-        y = np.where(np.isin(y, o.codes_missing), np.nan, y)
-        wide = np.full((len(frame), len(years)), np.nan)
-        here = (at >= 0) & (year >= max(first, o.first_year)) & (year <= min(years[-1], o.last_year))
-        wide[at[here], year[here] - first] = y[here]
-        if not np.isfinite(wide).any():
-            raise Inapplicable(f"{o.label}: no values of {o.column}. {draw.tier.lacks.get(o.column, '')}".rstrip())
-        values = []
-        for definition in m.definition:
-            made = wide
-            if definition == "winsorised":
-                known = np.isfinite(wide).any(axis=0)
-                made = wide.copy()
-                made[:, known] = np.clip(wide[:, known], *np.nanquantile(wide[:, known], [TAIL, 1 - TAIL], axis=0))
-            if o.at_least is not None:
-                made = np.where(np.isnan(made), np.nan, made >= o.at_least)
-            values.append(np.nan_to_num(made * o.scale))
-        for window, w in m.window.items():
-            begin, end = (np.searchsorted(years, y) for y in (max(w.first_year, o.first_year), w.last_year + 1))
-            span = slice(begin, max(begin, min(end, np.searchsorted(years, o.last_year + 1))))
-            if len(years[span]) < 2:
-                continue
-            whole = np.isfinite(wide[:, span]).all(axis=1)
-            found[name, window] = series(
-                np.stack([v[:, span] for v in values], axis=1), years[span], x, common, at_dates, whole=whole
-            )
-    area = frame["area_id"].astype(object)
+        chosen = study.outcomes[name]
+        specs = [s for s in expand(study, name)[0] if s.treatment not in unknown]
+        try:
+            if not specs:
+                why = " ".join(dict.fromkeys(unknown.values()))
+                raise Inapplicable(why or f"{chosen.label}: no specification is left.")
+            if not draw.tier.has(chosen.table):
+                raise Inapplicable(draw.tier.lacks.get(chosen.table, f"The tier has no {chosen.table}."))
+            if chosen.table in PERSONS:
+                first = min(w.first_year for w in m.window.values())
+                years = np.arange(first, max(w.last_year for w in m.window.values()) + 1)
+                said[name] = answers(draw.tier.table(chosen.table), chosen, frame.index, years)
+            else:
+                some = {window: years_of(m, chosen, window) for window in dict.fromkeys(s.window for s in specs)}
+                treatments = [study.treatments[t].year for t in dict.fromkeys(s.treatment for s in specs)]
+                common = sorted({year for year in treatments if year is not None})
+                dated = [
+                    starts[t]
+                    for t in sorted({s.treatment for s in specs if study.treatments[s.treatment].year is None})
+                ]
+                for window, one in _series(draw, frame.index, chosen, some, x, common, dated):
+                    found[name, window] = one
+            wanted[name] = set(specs)
+        except Inapplicable as e:
+            lacking[name] = str(e)
+    every = tuple(s for s in combinations(m) if any(s in of for of in wanted.values()))
     kept = {"areas": frame, "programme": draw.tier.table("programme")}
     return World(
         draw=replace(draw, tier=replace(draw.tier, _kept=kept), _matched={}, _places=frame),
-        specs=specs,
-        outcomes=tuple(outcomes),
+        specs=every,
+        outcomes=tuple(wanted),
+        mine=np.array([[s in of for s in every] for of in wanted.values()], dtype=bool),
+        lacking=lacking,
         places=exchangeable(frame, study, names),
         series=found,
+        answers=said,
         starts=starts,
         columns=columns,
+        x=x,
         excluded={
             k: np.logical_or.reduce([frame[c].isin(list(x.values)).to_numpy(dtype=bool) for c in x.columns])
             if x.columns
-            else np.zeros(len(area), dtype=bool)
+            else np.zeros(len(frame), dtype=bool)
             for k, x in m.exclusion.items()
         },
         population=frame["population"].to_numpy(dtype=float, na_value=np.nan),
@@ -279,10 +300,59 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
     )
 
 
-def once(world: World, draw: Draw) -> Floats:
-    """Outcomes x specifications x (estimate, standard error, units, treated units, clusters) under the list of `draw`.
+def _series(
+    draw: Draw,
+    places: pd.Index,
+    outcome: Outcome,
+    windows: dict[str, tuple[int, int]],
+    x: Floats,
+    common: Sequence[int],
+    dated: Sequence[Floats],
+) -> Iterator[tuple[str, Series]]:
+    """An outcome of LSOAs by window, with the covariates `x` (N, K) of `places`.
 
-    NaN where a comparison does not apply to the list.
+    Raises `Inapplicable` where it has no values."""
+    import numpy as np
+    import pandas as pd
+
+    panel = draw.tier.table(outcome.table)
+    at = places.get_indexer(pd.Index(panel["lsoa11"]))
+    year = panel["year"].to_numpy(dtype=int)
+    first, last = min(w[0] for w in windows.values()), max(w[1] for w in windows.values())
+    years = np.arange(first, last + 1)
+    y = panel[outcome.column].to_numpy(dtype=float, na_value=np.nan)
+    y = np.where(np.isin(y, outcome.codes_missing), np.nan, y)
+    wide = np.full((len(places), len(years)), np.nan)
+    here = (at >= 0) & (year >= first) & (year <= last)
+    wide[at[here], year[here] - first] = y[here]
+    if not np.isfinite(wide).any():
+        lacks = draw.tier.lacks.get(outcome.column, "")
+        raise Inapplicable(f"{outcome.label}: no values of {outcome.column}. {lacks}".rstrip())
+    at_dates = np.unique(np.concatenate(dated)) if dated else np.empty(0)
+    values = []
+    for definition in multiverse(draw.study).definition:
+        made = wide
+        if definition == "winsorised":
+            known = np.isfinite(wide).any(axis=0)
+            made = wide.copy()
+            made[:, known] = np.clip(wide[:, known], *np.nanquantile(wide[:, known], [TAIL, 1 - TAIL], axis=0))
+        if outcome.at_least is not None:
+            made = np.where(np.isnan(made), np.nan, made >= outcome.at_least)
+        values.append(np.nan_to_num(made * outcome.scale))
+    for window, (begin, end) in windows.items():
+        span = slice(begin - first, end - first + 1)
+        whole = np.isfinite(wide[:, span]).all(axis=1)
+        yield (
+            window,
+            series(np.stack([v[:, span] for v in values], axis=1), years[span], x, common, at_dates, whole=whole),
+        )
+
+
+def once(world: World, draw: Draw) -> Floats:
+    """Outcomes x specifications x (estimate, standard error, units, treated units, clusters, fewest persons) under the
+    list of `draw`.
+
+    NaN where a comparison does not apply to the list, and for the specifications that an outcome has not.
     """
     import numpy as np
 
@@ -293,17 +363,24 @@ def once(world: World, draw: Draw) -> Floats:
             matched = _Matched.of(world, draw, comparison)
         except Inapplicable:
             continue
-        for (window, treatment), some in grouped(group, "window", "treatment"):
-            ways = [way for way, _ in grouped(some, "exclusion", "weights")]
+        for (window, treatment), several in grouped(group, "window", "treatment"):
             for o, outcome in enumerate(world.outcomes):
+                some = [(i, s) for i, s in several if world.mine[o, i]]
+                if outcome in world.answers:
+                    for (exclusion,), few in grouped(some, "exclusion"):
+                        asked = matched.respondents(world, outcome, window, treatment, exclusion)
+                        for i, said in asked.estimates(few) if asked else ():
+                            out[o, i] = said
+                    continue
+                ways = [way for way, _ in grouped(some, "exclusion", "weights")]
                 weighed, found = matched.estimates(world, outcome, window, treatment, ways)
                 for i, s in some:
-                    said = found.get((s.estimator, s.covariates))
+                    of_series = found.get((s.estimator, s.covariates))
                     way = (s.exclusion, s.weights)
-                    if said and way in weighed:
+                    if of_series and way in weighed:
                         q, d = weighed.index(way), definitions.index(s.definition)
-                        estimate, error, c = said
-                        out[o, i] = estimate[q, d], error[q, d], c.units[q], c.treated[q], c.clusters[q]
+                        estimate, error, c = of_series
+                        out[o, i, :5] = estimate[q, d], error[q, d], c.units[q], c.treated[q], c.clusters[q]
     return out
 
 
@@ -416,6 +493,31 @@ class _Matched:
         estimate, error, _ = by_set(change, at, share, self.treated, self.begins, rest_on)
         estimate[[u is None for u in used]] = np.nan
         return found | {("matched_change", none): (estimate, error, rest_on)}
+
+    def respondents(
+        self, world: World, outcome: str, window: str, treatment: str, exclusion: str
+    ) -> Respondents | None:
+        """The LSOAs in which persons answered, treated ones before their start too; None where no treated LSOAs of two
+        areas are left, or none to compare with."""
+        import numpy as np
+
+        m = multiverse(world.draw.study)
+        asked = world.answers[outcome].within(*years_of(m, world.draw.study.outcomes[outcome], window))
+        first = asked.first(self.row)
+        start = np.where(self.treated, world.starts[treatment][self.area], np.nan)
+        ok = np.isfinite(first) & ~world.excluded[exclusion][self.row]
+        ok &= ~self.treated | ((start > first) & (start <= asked.years[-1]))
+        ok &= ok[self.head]
+        if self._counts(ok) is None:
+            return None
+        kept = np.flatnonzero(ok)
+        cluster = np.repeat(np.arange(len(self.begins)), np.diff(self.begins, append=len(self.row)))
+        own = world.x[self.row[kept]]
+        x = {k: own[:, np.isin(world.columns, option.columns)] for k, option in m.covariates.items()}
+        return Respondents(
+            asked.of(self.row[kept]), start[kept], self.area[kept], self.weight[kept],
+            np.flatnonzero(np.diff(cluster[kept], prepend=-1)), x,
+        )  # fmt: skip
 
     def _counts(self, ok: Mask) -> tuple[int, int, int] | None:
         """LSOAs, treated LSOAs and clusters of those that are `ok` (n,); None without two treated clusters or without a

@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from biglocal.data.tables import PERSONS
 from biglocal.model import StudyError
 
 if TYPE_CHECKING:
-    from biglocal.model import Multiverse, Study
+    from biglocal.model import Multiverse, Outcome, Rule, Study
 
 DIMENSIONS = (
     "treatment", "comparison", "covariates", "estimator", "window", "weights", "definition", "exclusion",
@@ -32,9 +33,20 @@ WEIGHTS = {  # name -> what each treated LSOA counts
     "lsoas": "Every treated LSOA alike",
     "residents": "By residents",
     "areas": "Every treated area alike",
+    "survey": "Survey weights",
+    "respondents": "Every respondent alike",
+}
+OF_PERSONS = ("survey", "respondents")  # weights for respondents
+IN_SETS = ("residents", "areas")  # weights of a treated LSOA that those matched to it take
+SURVEY = {  # what there is for an outcome of persons, other persons every year
+    "estimator": ("twfe", "event_study", "callaway_santanna"),
+    "weights": ("survey", "respondents", "areas"),
+    "definition": ("as_measured",),
 }
 DEFINITIONS = {"as_measured": "As measured", "winsorised": "Winsorised, 1st and 99th percentile"}
 SETS = ("nearest", "optimal")  # methods with a treated LSOA for every comparison LSOA, whose weight can follow it
+NO_PERSONS = "An outcome of LSOAs has no respondents to weigh."
+SAME_YEARS = "The outcome has the same years in a shorter window."
 NO_YEAR = "No year before the start, or none from it on, in the window."
 NO_SETS = "Comparison LSOAs can take the weight of a treated one only where they are matched to it."
 ONE_START = "The estimator is for one common start."
@@ -95,17 +107,28 @@ def grouped(
     yield from groups.items()
 
 
-def expand(study: Study) -> tuple[tuple[Specification, ...], dict[str, int]]:
+def combinations(m: Multiverse) -> Iterator[Specification]:
+    """Every combination of one option each, ruled out or not, in the study's order."""
+    for options in itertools.product(*(getattr(m, d) for d in DIMENSIONS)):
+        yield Specification(*options)
+
+
+def expand(study: Study, outcome: str) -> tuple[tuple[Specification, ...], dict[str, int]]:
     """The specifications of an outcome, in the study's order, and how many each reason ruled out (the first that did).
 
-    All outcomes of the multiverse have the same. Raises `StudyError` where the study has no multiverse.
+    Raises `StudyError` where the study has no multiverse.
     """
-    m = multiverse(study)
+    m, chosen = multiverse(study), study.outcomes[outcome]
+    spans: dict[str, tuple[int, int] | None] = dict.fromkeys(m.window)
+    shortest_first = sorted(m.window, key=lambda w: (m.window[w].last_year - m.window[w].first_year, w))
+    for window in shortest_first:
+        span = years_of(m, chosen, window)
+        spans[window] = None if span in spans.values() else span
+    rules = [r for r in m.rules if not r.outcomes or outcome in r.outcomes]
     kept = []
     lost: dict[str, int] = {}
-    for options in itertools.product(*(getattr(m, d) for d in DIMENSIONS)):
-        one = Specification(*options)
-        reason = _impossible(study, m, one) or _indefensible(m, one)
+    for one in combinations(m):
+        reason = _impossible(study, m, chosen, spans[one.window], one) or _indefensible(rules, one)
         if reason:
             lost[reason] = lost.get(reason, 0) + 1
         else:
@@ -113,23 +136,32 @@ def expand(study: Study) -> tuple[tuple[Specification, ...], dict[str, int]]:
     return tuple(kept), lost
 
 
-def _impossible(study: Study, m: Multiverse, s: Specification) -> str:
+def years_of(m: Multiverse, outcome: Outcome, window: str) -> tuple[int, int]:
+    """The first and last year that an outcome can have in a window."""
+    w = m.window[window]
+    return max(w.first_year, outcome.first_year), min(w.last_year, outcome.last_year)
+
+
+def _impossible(study: Study, m: Multiverse, outcome: Outcome, span: tuple[int, int] | None, s: Specification) -> str:
     start = study.treatments[s.treatment].year
     kind = ESTIMATORS[s.estimator]
     if (start is None) != (kind == "staggered"):
         return ONE_START if kind == "common" else MANY_STARTS
-    window = m.window[s.window]
-    if start is not None and not window.first_year < start <= window.last_year:
+    if span is None:
+        return SAME_YEARS
+    if span[0] >= span[1] or (start is not None and not span[0] < start <= span[1]):
         return NO_YEAR
     if kind == "staggered" and m.covariates[s.covariates].columns:
         return FEW
-    if s.weights != "lsoas" and study.comparisons[s.comparison].method not in SETS:
+    if s.weights in IN_SETS and study.comparisons[s.comparison].method not in SETS:
         return NO_SETS
+    if s.weights in OF_PERSONS and outcome.table not in PERSONS:
+        return NO_PERSONS
     return ""
 
 
-def _indefensible(m: Multiverse, s: Specification) -> str:
-    for rule in m.rules:
+def _indefensible(rules: Iterable[Rule], s: Specification) -> str:
+    for rule in rules:
         if all(getattr(s, dimension) in options for dimension, options in rule.out.items()):
             return rule.reason
     return ""
@@ -145,10 +177,10 @@ def check(study: Study, file: str, named: Callable[..., None], covariates: list[
     def refuse(where: str, seen: object, todo: str) -> None:
         raise StudyError(f"{file}: {at}.{where}: {seen}. {todo}")
 
-    panel = [o.name for o in study.outcomes.values() if o.table == "area_panel"]
+    known = [o.name for o in study.outcomes.values() if o.table in ("area_panel", "survey")]
     for name in m.outcomes:
-        named(f"{at}.outcomes", name, panel, "outcome of the area panel")
-    for dimension, known, what in (
+        named(f"{at}.outcomes", name, known, "outcome of the area panel or the survey")
+    for dimension, there, what in (
         ("treatment", study.treatments, "treatment"),
         ("comparison", study.comparisons, "comparison"),
         ("estimator", ESTIMATORS, "estimator that the multiverse has"),
@@ -156,7 +188,7 @@ def check(study: Study, file: str, named: Callable[..., None], covariates: list[
         ("definition", DEFINITIONS, "definition of an outcome"),
     ):
         for name in getattr(m, dimension):
-            named(f"{at}.{dimension}", name, known, what)
+            named(f"{at}.{dimension}", name, there, what)
     for dimension in DIMENSIONS:
         if not getattr(m, dimension):
             refuse(dimension, "it has no option", "Add one or more, each with its reason.")
@@ -180,6 +212,8 @@ def check(study: Study, file: str, named: Callable[..., None], covariates: list[
         if option.first_year >= option.last_year:
             refuse(f"window.{name}", f"{option.first_year} to {option.last_year}", "Give two years or more, in order.")
     for i, rule in enumerate(m.rules):
+        for name in rule.outcomes:
+            named(f"{at}.rules[{i}].outcomes", name, m.outcomes, "outcome of the multiverse")
         for dimension, options in rule.out.items():
             named(f"{at}.rules[{i}]", dimension, DIMENSIONS, "dimension")
             for name in options:
@@ -190,5 +224,13 @@ def check(study: Study, file: str, named: Callable[..., None], covariates: list[
         refuse("draws", f"{m.draws} is out of range", "Give 99 or more.")
     if not 1 <= m.bands <= 100:
         refuse("bands", f"{m.bands} is out of range", "Give 1 to 100.")
-    if not expand(study)[0]:
-        refuse("rules", "no specification is left", "Take a rule out.")
+    for outcome in m.outcomes:
+        specs = expand(study, outcome)[0]
+        if not specs:
+            refuse("rules", f"no specification is left for {outcome}", "Take a rule out.")
+        for dimension, options in SURVEY.items() if study.outcomes[outcome].table in PERSONS else ():
+            if odd := sorted({getattr(s, dimension) for s in specs} - {*options}):
+                seen = (
+                    f"{dimension} {', '.join(odd)} is left for {outcome}, of which other persons are asked every year"
+                )
+                refuse("rules", seen, "Rule it out for the outcome, with the reason.")

@@ -189,7 +189,10 @@ def tables(study: Study, analysis: Analysis) -> tuple[str, ...]:
         more: set[str] = {study.outcomes[o].table for o in together}
         if "dose" in options(study, analysis.estimator):
             more.add("costs")
-        if analysis.comparison and study.comparisons[analysis.comparison].baseline:
+        matched = [analysis.comparison] if analysis.comparison else []
+        if analysis.part == "multiverse" and study.multiverse is not None:
+            matched = [*study.multiverse.comparison]
+        if any(study.comparisons[c].baseline for c in matched):
             more.add("area_panel")  # matched on outcomes before treatment
         return ("areas", "programme", "truth", *sorted(more), *around)
     return ("areas", "programme", "area_panel", *around)

@@ -3,7 +3,7 @@
 nox -s benchmark -- multiverse   # to tests/benchmarks/results.md
 
 All at once is what a draw of the multiverse takes: places dealt anew, comparisons matched anew, every specification of
-every outcome estimated. One by one is the ordinary path (`multiverse.sample` and the registered estimator), and
+every outcome estimated. One by one is the ordinary path (`multiverse.fit`: a sample and the registered estimator), and
 pyfixest's feols on its rows, of two-way fixed effects and event studies alone; their matching is done before. Both are
 taken on one specification of every pair of estimator and comparison, weights and covariates.
 """
@@ -22,11 +22,10 @@ from biglocal import multiverse
 from biglocal import study as studies
 from biglocal.data import load as loading
 from biglocal.estimate import generator
-from biglocal.estimators import estimator
 from biglocal.model import Sample
 from biglocal.places import relisted
 from biglocal.sample import Draw
-from biglocal.specifications import Specification
+from biglocal.specifications import Specification, expand
 
 SCALE = 999 * 1000  # specifications and draws of issue and README
 
@@ -70,23 +69,22 @@ def main() -> None:
     threadpoolctl.threadpool_limits(1)
     seen = multiverse.once(world, world.draw)
     area = world.places.drawn(generator(study.seed, "multiverse/0"))
-    some = strata(world.specs)
     rows: dict[str, list[tuple[float, float]]] = {"one by one": [], "pyfixest": []}
     worst = 0.0
-    for i in some:
-        s = world.specs[i]
-        for outcome in range(len(world.outcomes)):
+    for outcome, name in enumerate(world.outcomes):
+        specs = expand(study, name)[0]
+        for s in (specs[i] for i in strata(specs)):
             start, used = time.perf_counter(), time.process_time()
-            sample = multiverse.sample(draw, world.outcomes[outcome], s)
-            found = multiverse.average(estimator(s.estimator)(sample))[0]
+            found = multiverse.average(multiverse.fit(draw, name, s))[0]
             rows["one by one"].append((time.perf_counter() - start, time.process_time() - used))
-            worst = max(worst, abs(found - seen[outcome, i, 0]))
+            worst = max(worst, abs(found - seen[outcome, world.specs.index(s), 0]))
             if s.estimator in ("twfe", "event_study"):
+                sample = multiverse.sample(draw, name, s)
                 took: Any = in_turn({"": lambda sample=sample, s=s: feols(sample, s.estimator)}, 1)[""]
                 rows["pyfixest"].append((took.seconds, took.processor))
                 worst = max(worst, abs(took.result - found))
     once = in_turn({"": lambda: multiverse.once(world, relisted(world.draw, world.places, area))}, args.runs)[""]
-    count = len(world.specs) * len(world.outcomes)
+    count = int(world.mine.sum())
     lines = [["all at once, matching anew", str(count), f"{once.processor / count * 1000:.2f}",
               f"{once.processor / count * SCALE / 3600:.2f}"]]  # fmt: skip
     for name, each in rows.items():

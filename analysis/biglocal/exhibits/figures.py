@@ -836,7 +836,11 @@ def multiverse(canvas: Canvas) -> Figure:
     curve, below = 2.1, pitch * len(lines)
     height = curve + below + 0.95
     figure = Figure(figsize=(WIDTH, height))
-    shape = {"height_ratios": [curve, below], "hspace": 0.16 / (curve + below), "wspace": 0.24}
+    shape = {
+        "height_ratios": [curve, below],
+        "hspace": 0.16 / (curve + below),
+        "wspace": 0.24 if len(panels) < 3 else 0.42,
+    }
     axes = figure.subplots(2, len(panels), squeeze=False, sharex="col", gridspec_kw=shape)
     figure.subplots_adjust(left=0.36, right=0.965, top=1 - 0.36 / height, bottom=0.46 / height)
     for j, (outcome, rows) in enumerate(panels):
@@ -879,6 +883,8 @@ def multiverse(canvas: Canvas) -> Figure:
         upper.tick_params(axis="x", length=0, labelbottom=False)
         lower.tick_params(axis="y", length=0)
         lower.set_xticks([0, 50, 100], ["smallest", "median", "largest"], fontsize=6.3)
+        for text, side in zip(lower.get_xticklabels(), ("left", "center", "right"), strict=True):
+            text.set_horizontalalignment(side)  # within the panel: the next is near
         lower.set_xlabel(f"by size; {outcome.better} is better")
         words = [specifications.label(study, d, o) for d, o in lines]
         lower.set_yticks(range(len(lines)), words if j == 0 else [""] * len(lines), fontsize=6)

@@ -163,6 +163,10 @@ def check(press: Press, header: Header, file: str) -> None:
         if column.format:
             named(f"columns[{i}] ({column.head}).format", column.format, FORMATS, "format")
         press.check_select(column.where, f"{file}: columns[{i}] ({column.head}).where")
+        if header.source == "multiverse" and list(column.where) != ["outcome"] * (column.value == "count"):
+            raise StudyError(
+                f"{file}: columns[{i}] ({column.head}): give where = {{ outcome = … }} to count, and to no other."
+            )
     if header.kind != "table":
         named("figure", header.figure, figures.FIGURES, "figure")
         if not header.alt:
@@ -308,7 +312,7 @@ def _table(press: Press, template: Template, rows: Sequence[Row]) -> Table:
             "multiverse": _multiverse_lines,
         }
         records = of[header.source](press)
-        found = [[record[c.value] for c in columns] for record in records]
+        found = [[record[" ".join((c.value, *map(str, c.where.values())))] for c in columns] for record in records]
         groups = [str(record[header.group].text) if header.group else "" for record in records]
     for line in found:
         _rescale(columns, line)
@@ -596,21 +600,35 @@ def _costs(press: Press) -> Iterator[tuple[str, str, str]]:
 
 
 def _multiverse_lines(press: Press) -> list[dict[str, _Found]]:
-    """Each option of the multiverse with its reason and the specifications that have it; then what is ruled out."""
-    kept, lost = specifications.expand(press.study)
+    """Each option of the multiverse with its reason and the specifications that have it; then what is ruled out.
+
+    `count` is that of an outcome, named by the column's `where`."""
+    m = specifications.multiverse(press.study)
+    found = {o: specifications.expand(press.study, o) for o in m.outcomes}
     words = partial(specifications.label, press.study)
     lines = [
-        (words(d), words(d, name), choice.reason, sum(getattr(s, d) == name for s in kept))
+        (
+            words(d),
+            words(d, name),
+            choice.reason,
+            [sum(getattr(s, d) == name for s in kept) for kept, _ in found.values()],
+        )
         for d in specifications.DIMENSIONS
-        for name, choice in getattr(press.study.multiverse, d).items()
+        for name, choice in getattr(m, d).items()
     ]
-    lines += [("Ruled out", "", reason, count) for reason, count in sorted(lost.items(), key=lambda x: (-x[1], x[0]))]
-    lines.append(("All", "", "Left, for each outcome.", len(kept)))
-    return [
-        {"group": _Found(group, (group,)), "option": _Found(option, (option,)), "reason": _Found(reason, (reason,)),
-         "count": _Found(number(count, 0), (count,))}
-        for group, option, reason, count in lines
-    ]  # fmt: skip
+    reasons = {
+        reason: [lost.get(reason, 0) for _, lost in found.values()] for _, lost in found.values() for reason in lost
+    }
+    lines += [("Ruled out", "", reason, n) for reason, n in sorted(reasons.items(), key=lambda x: (-sum(x[1]), x[0]))]
+    lines.append(("All", "", "Left.", [len(kept) for kept, _ in found.values()]))
+    out = []
+    for group, option, reason, counts in lines:
+        of = dict.fromkeys(press.study.outcomes, 0) | dict(zip(found, counts, strict=True))
+        cells = {"group": group, "option": option, "reason": reason}
+        out.append({k: _Found(v, (v,)) for k, v in cells.items()} | {
+            f"count {o}": _Found(number(n, 0), (n,)) for o, n in of.items()
+        })  # fmt: skip
+    return out
 
 
 def _published_lines(press: Press) -> list[dict[str, _Found]]:
