@@ -8,6 +8,7 @@ import pytest
 
 from biglocal import exhibits, results, run, timings
 from biglocal import study as studies
+from biglocal.__main__ import main
 from biglocal.model import Analysis, BiglocalError, StudyError
 from biglocal.timings import AREAS, Cost, Timings, duration, on_paper, seconds, within
 
@@ -88,7 +89,7 @@ COSTS = Timings(
 @pytest.mark.parametrize(
     ("budget", "there", "jobs", "chosen", "left"),
     [
-        (7, (), 1, ["flow", "environment"], {"effects": 8, "years": 18}),  # 24 less parts of 19: five to begin and end
+        (7, (), 1, ["flow", "environment"], {"effects": 8, "years": 10}),  # 24 less parts of 19: five to begin and end
         (14, (), 1, ["flow", "effects", "environment"], {"years": 10}),
         (16.5, (), 1, ["flow", "effects", "environment"], {"years": 10}),
         (16, ("effects/0", "effects/1"), 1, ["flow", "effects", "environment"], {"years": 10}),
@@ -128,6 +129,29 @@ def test_a_run_within_a_budget_makes_what_fits_and_says_the_rest(
     dear = [e for e in studies.load().exhibits if exhibits.parts(e) - cheap.keys()]
     assert set(done.left) == set(dear)
     assert [done.left[e] for e in ("placebo", "multiplicity", "balance")] == pytest.approx([1000] * 3)
+
+
+def test_what_is_beyond_the_budget_is_listed_with_the_line_that_makes_it(
+    small_tier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    costs = dict.fromkeys((a.part for a in studies.expand(studies.load())), Cost(0, 1))
+    dear = {"multiverse": Cost(600, 1), "recovery": Cost(60, 1)}
+    monkeypatch.setattr(timings, "load", lambda: Timings("m", Cost(1, 1), {}, costs | dear))
+    monkeypatch.setattr(timings, "within", lambda *of: (("flow",), within(*of)[1]))
+    words = ["reproduce", "secure", "--data", str(small_tier), "--outputs", str(tmp_path), "--draws", "full"]
+    monkeypatch.setattr("sys.argv", ["biglocal", *words, "--budget", "10s"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    said = capsys.readouterr().out
+    _, _, listed = said.partition("beyond the budget, and what each adds to those above it:\n")
+    first, *rest, together, line = listed.splitlines()[:6]
+    assert first == "    multiverse: 10 min"
+    assert rest == [f"    multiverse_{x}: nothing more" for x in ("choices", "vibration")] + ["    recovery: 60 s"]
+    assert together == "together: 11 min"
+    assert line.startswith("to make them: biglocal reproduce secure --data ")
+    assert line.endswith(
+        "--draws full --only multiverse --only multiverse_choices --only multiverse_vibration --only recovery"
+    )
 
 
 def test_no_costs_no_budget(small_tier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,10 +101,14 @@ def reproduce(
     )
     typer.echo(f"{len(done.written)} files written to {_short(done.out)}")
     if done.left:
-        typer.echo("beyond the budget, and what each would add:")
+        typer.echo("beyond the budget, and what each adds to those above it:")
         for name, more in done.left.items():
-            typer.echo(f"    {name}: {timings.duration(more)}")
-        given = {"data": data, "treated": treated, "outputs": outputs, "study": study}
+            typer.echo(f"    {name}: {timings.duration(more) if more else 'nothing more'}")
+        typer.echo(f"together: {timings.duration(sum(done.left.values()))}")
+        given = {
+            "data": data, "treated": treated, "outputs": outputs, "study": study, "jobs": jobs if jobs > 1 else None,
+            "scheduler": scheduler, "draws": draws if draws != "quick" else None,
+        }  # fmt: skip
         words = [f"--{k} {v}" for k, v in given.items() if v] + [f"--only {n}" for n in done.left]
         typer.echo(f"to make them: biglocal reproduce {tier} {' '.join(words)}")
     if (done.out / "report.html").exists() and not only and (not budget or done.out / "report.html" in done.written):

@@ -36,7 +36,7 @@ class Done:
     reused: int
     written: tuple[Path, ...]
     inapplicable: int
-    left: dict[str, float] = field(default_factory=dict)  # exhibits beyond the budget, and the seconds each adds
+    left: dict[str, float] = field(default_factory=dict)  # exhibits beyond the budget: seconds each adds
 
 
 def reproduce(

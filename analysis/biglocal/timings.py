@@ -113,7 +113,8 @@ def within(
     timings: Timings,
     jobs: int = 1,
 ) -> tuple[tuple[str, ...], dict[str, float]]:
-    """The exhibits that can be made in `budget` seconds by `jobs` processes, and the rest with what each adds.
+    """The exhibits that can be made in `budget` seconds by `jobs` processes, and the rest with what each adds to them
+    and to those of the rest before it.
 
     Rule: in the report's order, those on request last; each exhibit is taken whose analyses, less those that another
     has or that are `there` (ids), take no more than what is left once the run has begun and the report is set. An
@@ -129,7 +130,7 @@ def within(
     fixed = timings.start.seconds if timings.whole is None else max(timings.whole.seconds - ordinary, 0)
     had, spent = set(there), fixed
     chosen: list[str] = []
-    left: dict[str, float] = {}
+    beyond: dict[str, float] = {}
     last = sorted(exhibits, key=lambda e: bool(exhibits[e]) and all(a.part in ON_REQUEST for a in exhibits[e]))
     for name in last:
         more = sum(each[a.part] for a in exhibits[name] if a.id not in had)
@@ -138,13 +139,17 @@ def within(
             had |= {a.id for a in exhibits[name]}
             spent += more
         else:
-            left[name] = more
+            beyond[name] = more
     if not any(exhibits[e] for e in chosen):
-        least = fixed + min((s for s in left.values()), default=0)
+        least = fixed + min(beyond.values(), default=0)
         raise BiglocalError(
             f"--budget: {duration(budget)} is less than the quickest exhibit takes with the report, about "
             f"{duration(least)} on {timings.machine.split(';')[0]}. Give more, or make exhibits alone with --only NAME."
         )
+    left: dict[str, float] = {}
+    for name in beyond:
+        left[name] = sum(each[a.part] for a in exhibits[name] if a.id not in had)
+        had |= {a.id for a in exhibits[name]}
     return tuple(chosen), left
 
 
