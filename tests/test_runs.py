@@ -56,6 +56,16 @@ def test_results_come_in_order_or_as_they_come(way: Pool) -> None:
     assert sorted(way.each(iter(ITEMS))) == PLAIN
 
 
+def test_two_calls_at_a_time_find_their_own(way: Pool) -> None:
+    both = zip(way.ordered(iter(ITEMS)), way.ordered(iter(ITEMS[::-1])), strict=True)
+    assert list(both) == list(zip(PLAIN, PLAIN[::-1], strict=True))
+    begun = way.ordered(iter(ITEMS))
+    assert next(begun) == PLAIN[0]
+    begun.close()  # what it still wanted is held by nobody
+    assert list(way.ordered(iter(ITEMS))) == PLAIN
+    assert not getattr(way.engine, "found", None)
+
+
 def test_the_first_to_be_refused_is_said_in_its_turn(way: Pool) -> None:
     seen = []
     with pytest.raises(Inapplicable, match=r"^no 3$"):

@@ -483,7 +483,7 @@ class _Cluster:
         self.lost: tuple[type[Exception], ...] = (self.killed,)
         self.dropped: tuple[type[BaseException], ...] = (distributed.client.FutureCancelledError, CancelledError)
         self.done: queue.SimpleQueue[tuple[Any, Any, Exception | None]] = queue.SimpleQueue()
-        self.found: dict[Any, tuple[Any, Exception | None]] = {}
+        self.found: dict[Any, tuple[Any, Exception | None] | None] = {}  # of what is wanted; None: not yet
         self.code = pickle.dumps(_read_in_worker)
         self.reader = client.submit(pickle.loads, self.code, pure=False)
 
@@ -499,6 +499,7 @@ class _Cluster:
         key = f"{getattr(function, '__name__', 'task').strip('_')}-{uuid.uuid4()}"
         sent = (arguments[i] for i in places)
         future = self.client.submit(operator.call, self.reader, stamp(), task, *sent, key=key)
+        self.found[future] = None
         self.client.loop.add_callback(self._follow, future)
         return future
 
@@ -514,8 +515,13 @@ class _Cluster:
         last = time.monotonic()  # that a worker was there
         said = False
         while True:
+            with suppress(queue.Empty):
+                while True:
+                    self._take(self.done.get_nowait())
+            if there := [f for f in futures if self.found[f]]:
+                return there
             try:
-                several = [self.done.get(timeout=TICK)]
+                self._take(self.done.get(timeout=TICK))
             except queue.Empty:
                 now = time.monotonic()
                 if self._workers():
@@ -528,14 +534,11 @@ class _Cluster:
                 elif now - last >= SOON and not said:
                     self.say(f"waiting for workers at {self.address}")
                     said = True
-                continue
-            with suppress(queue.Empty):
-                while True:
-                    several.append(self.done.get_nowait())
-            there = {future: (value, error) for future, value, error in several if future in futures}
-            if there:  # others are of calls that have ended
-                self.found |= there
-                return there
+
+    def _take(self, done: tuple[Any, Any, Exception | None]) -> None:
+        future, value, error = done
+        if future in self.found:
+            self.found[future] = (value, error)
 
     def _workers(self) -> int:
         """How many there are that take tasks or do one: one that is short of memory may do neither for ever."""
@@ -554,7 +557,7 @@ class _Cluster:
         return BiglocalError(f"the scheduler at {self.address} is gone, or has dropped the run's tasks. {AGAIN}.")
 
     def result(self, future: Any) -> Any:
-        value, error = self.found.pop(future)
+        value, error = self.found.pop(future) or (None, None)
         if error is None:
             return value
         here = isinstance(error, OSError) and future.status != "error"  # no worker's: the way to it broke
@@ -575,6 +578,8 @@ class _Cluster:
         """Dask does."""
 
     def drop(self, futures: Collection[Any]) -> None:
+        for future in futures:
+            self.found.pop(future, None)
         if futures and self.client.status == "running":
             self.client.cancel(list(futures), force=True)
 
