@@ -106,10 +106,11 @@ def once(draw: Draw, analysis: Analysis, options: dict[str, Any], effect: float,
     """
     from biglocal import inference
     from biglocal.estimators import estimator
+    from biglocal.sample import Draw
 
     function = estimator(file_of(draw.study, analysis.estimator))
     infer = inference.infer(analysis.inference, draw.study.policy.conf_level, 0)
-    sample = replace(draw, tier=_relisted(draw.tier, rng), _matched={}).sample(replace(analysis, part="effects"))
+    sample = Draw(draw.study, _relisted(draw.tier, rng)).sample(replace(analysis, part="effects"))
     treated = replace(sample, frame=sample.frame.assign(y=sample.frame["y"] + effect * sample.frame["d"]))
     plain, planted = (infer(function, one, function(one, **options), rng) for one in (sample, treated))
     att, found = (next(t for t in fit.terms if t.name == "att") for fit in (plain, planted))
