@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,12 @@ import pytest
 from scipy import stats
 
 from biglocal.inference.hac import driscoll_kraay, newey_west
+from biglocal.inference.multiplicity import Outcome, romano_wolf
+from biglocal.inference.randomisation import randomise
 from biglocal.inference.regression import Regression, regression
+from biglocal.inference.satterthwaite import corrected
 from biglocal.inference.twoway import Covariance, area_and_year, clustered, independent
+from biglocal.inference.wild import wild_cluster
 from biglocal.model import Inapplicable
 from panels import panel
 from reference_cases import case, data
@@ -153,10 +158,30 @@ def test_degenerate_clusters_and_lags_are_refused() -> None:
         clustered(fit, [0, 0, 0, 0, 0])
     with pytest.raises(Inapplicable, match="no cluster"):
         clustered(fit)
+    with pytest.raises(Inapplicable, match="1 period"):
+        driscoll_kraay(fit, [1, 1, 1, 1, 1], 0)
     with pytest.raises(Inapplicable, match="lag 9"):
         driscoll_kraay(fit, [1, 2, 3, 4, 5], 9)
     with pytest.raises(Inapplicable, match="two rows"):
         newey_west(fit, [0, 0, 0, 0, 0], [1, 1, 2, 3, 4], 1)
+
+
+def test_an_outcome_that_does_not_vary_has_no_t() -> None:
+    """Whatever gives a p-value gives the reason instead: none of these may say that nought differs from nought."""
+    x, cluster, nought = np.repeat([1.0, 0.0], 12), np.repeat(np.arange(8), 3), np.zeros(24)
+    rng = np.random.default_rng(0)
+    reasons: dict[str, Callable[[], object]] = {
+        "CR1": clustered(regression(nought, x), cluster).p_values,
+        "CR2": corrected(nought, x, cluster).p_values,
+        "wild": lambda: wild_cluster(nought, x, cluster, rng=rng, draws=99),
+        "Romano-Wolf": lambda: romano_wolf([Outcome(nought, x, cluster)], rng=rng, draws=99),
+        "randomisation": lambda: randomise(
+            nought, np.where(x == 1, 0, np.nan), cluster, rng=rng, statistic="t", draws=99
+        ),
+    }
+    for way, test in reasons.items():
+        with pytest.raises(Inapplicable, match="not positive"):
+            raise AssertionError(f"{way}: {test()}")
 
 
 @pytest.mark.parametrize("name", ["cr2", "wild_bootstrap", "randomisation", "twoway"])

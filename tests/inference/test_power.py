@@ -80,6 +80,14 @@ def test_impossible_designs_are_refused() -> None:
         minimum_detectable(1.0, target=1.0)
     with pytest.raises(Inapplicable, match="1 clusters"):
         cluster_did(1, 20, 0.1)
+    with pytest.raises(Inapplicable, match="proportions 0 and 0"):
+        two_proportions(100, 0.0, 0.0)
+    with pytest.raises(Inapplicable, match="1 persons a group"):
+        two_groups(1)
+    with pytest.raises(Inapplicable, match="autocorrelations 2 and 0"):
+        cluster_did(10, 10, 0.5, cluster_autocorrelation=2.0)
+    with pytest.raises(Inapplicable, match="power 2"):
+        bloom(1.0, 10, target=2.0)
 
 
 def achieved(sample: Sample) -> dict[tuple[str, int | None], float]:

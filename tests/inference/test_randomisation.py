@@ -251,3 +251,21 @@ def test_units_alike_in_the_design_give_what_each_gives(kept: float, monkeypatch
     assert [one.statistic, one.conf_low, one.conf_high] == pytest.approx(
         [each.statistic, each.conf_low, each.conf_high], rel=1e-9
     )
+
+
+def test_assignments_without_an_effect_to_estimate_do_not_count() -> None:
+    """A covariate marks one unit: dealt to that unit, treatment is the covariate, and the other nine are all there are."""
+    y, unit = np.array([3.0, 1.0, 4.0, 1.5, 5.0, 9.0, 2.0, 6.0, 5.5, 3.5]), np.arange(10)
+    mark = (unit == 3).astype(float)
+    test = randomise(
+        y, np.where(unit == 5, 0, np.nan), unit, rng=np.random.default_rng(0), nuisance=mark, statistic="coefficient"
+    )
+    assert (test.enumerated, test.assignments, test.draws) == (True, 10, 9)
+    values = [abs(regression(y, unit == i, nuisance=mark).beta[0]) for i in range(10) if i != 3]
+    assert test.p_value == np.mean(np.array(values) >= values[4] * (1 - 1e-9)) == 1 / 9
+    assert np.isfinite(test.drawn).all()
+
+
+def test_draws_are_at_least_one() -> None:
+    with pytest.raises(Inapplicable, match="0 draws"):
+        randomise(np.arange(4.0), [0, np.nan, 0, np.nan], np.arange(4), rng=np.random.default_rng(0), draws=0)

@@ -172,3 +172,14 @@ def test_study_path_is_the_general_one() -> None:
     )  # fmt: skip
     assert (fit.terms[0].p_value, fit.terms[0].conf_low) == (test.p_value, test.conf_low)
     assert fit.facts["std_error"] == pytest.approx(twfe.estimate(s).terms[0].std_error, rel=1e-8)
+
+
+def test_draws_are_at_least_one() -> None:
+    with pytest.raises(Inapplicable, match="0 draws"):
+        wild_cluster(
+            np.arange(8.0) ** 2,
+            [1, 1, 1, 1, 0, 0, 0, 0],
+            [0, 0, 1, 1, 2, 2, 3, 3],
+            rng=np.random.default_rng(0),
+            draws=0,
+        )

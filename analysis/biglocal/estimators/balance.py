@@ -41,9 +41,8 @@ def estimate(sample: Sample) -> Fit:
         raise Inapplicable("the covariate does not vary among the treated.")
     terms = [Term("mean_treated", float(np.average(y[t], weights=w[t])), tested=False)]
     for name, weights in zip(WHEN, (np.ones(len(y)), w), strict=True):
-        m1, m0 = np.average(y[t], weights=weights[t]), np.average(y[~t], weights=weights[~t])
-        terms.append(Term(f"mean_control_{name}", float(m0), tested=False))
-        terms.append(Term(f"smd_{name}", float((m1 - m0) / spread), tested=False))
+        terms.append(Term(f"mean_control_{name}", float(np.average(y[~t], weights=weights[~t])), tested=False))
+        terms.append(Term(f"smd_{name}", gap_of_means(y, t, weights) / spread, tested=False))
         if not binary:  # a proportion's variance says nothing its mean does not
             ratio = variance(y[t], weights[t]) / variance(y[~t], weights[~t])
             terms.append(Term(f"variance_ratio_{name}", ratio, tested=False))
@@ -166,6 +165,11 @@ def variance(y: NDArray[np.float64], w: NDArray[np.float64]) -> float:
     w = w / w.sum()
     mean = w @ y
     return float(w @ (y - mean) ** 2 / (1 - w @ w))
+
+
+def gap_of_means(y: NDArray[np.float64], t: NDArray[np.bool_], w: NDArray[np.float64]) -> float:
+    """Weighted mean of the treated less that of the others."""
+    return float(np.average(y[t], weights=w[t]) - np.average(y[~t], weights=w[~t]))
 
 
 def kolmogorov_smirnov(y: NDArray[np.float64], t: NDArray[np.bool_], w: NDArray[np.float64]) -> float:

@@ -20,14 +20,13 @@ def estimate(sample: Sample) -> Fit:
     w, t = frame["weight"].to_numpy(dtype=float), frame["treated"].to_numpy() == 1
     gaps: dict[str, list[float]] = {"smd_matched": [], "smd_unmatched": []}
     for name in sample.covariates:
-        known = frame[name].notna()
-        try:
-            fit = balance.estimate(Sample(frame[known].assign(y=frame.loc[known, name]), ""))
-        except Inapplicable:
+        known = frame[name].notna().to_numpy()
+        y, of = frame[name].to_numpy(dtype=float, na_value=np.nan)[known], t[known]
+        spread = balance.spread_of(y, of, "treated") if of.any() else 0.0
+        if not spread > 0:
             continue
-        for term in fit.terms:
-            if term.name in gaps:
-                gaps[term.name].append(abs(term.estimate))
+        for when, weights in (("smd_matched", w[known]), ("smd_unmatched", np.ones(len(y)))):
+            gaps[when].append(abs(balance.gap_of_means(y, of, weights) / spread))
     if not gaps["smd_matched"]:
         raise Inapplicable("no covariate varies among the treated: there is no balance to speak of.")
     control = w[~t]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def driscoll_kraay(fit: Regression, time: ArrayLike, lag: int, *, unit: ArrayLike | None = None) -> Covariance:
     """Correlation across units and up to `lag` periods. `time` (n,) integers; `unit` (n,) only counts nested effects.
 
-    Raises `Inapplicable` for no more periods than lags, and a negative lag.
+    Raises `Inapplicable` for fewer than two periods, no more periods than lags, and a negative lag.
     """
     periods = _periods(time, lag)
     scores = by_group(fit.x * (fit.weight * fit.residual)[:, None], periods, int(periods.max()) + 1)
@@ -50,6 +50,8 @@ def _periods(time: ArrayLike, lag: int) -> NDArray[np.int64]:
     if not np.equal(np.mod(values, 1), 0).all():
         raise Inapplicable("time must be whole numbers, one a period.")
     out: NDArray[np.int64] = (values - values.min()).astype(np.int64)
+    if out.max() < 1:
+        raise Inapplicable("1 period: errors that allow for correlation over time need at least two.")
     if not 0 <= lag <= out.max():
         raise Inapplicable(f"lag {lag} with {int(out.max()) + 1} periods: it must lie between 0 and one less.")
     return out

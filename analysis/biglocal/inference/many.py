@@ -201,12 +201,12 @@ class ManyRandomised:
         cells, split = self.design.cells, len(self.design.cells.own)
         found = self.sums.of(y)
         out = np.full((len(y), 5), np.nan)
-        count, enumerated, pieces = self.design.deal.dealt(draws, rng())
+        enumerated, pieces = self.design.deal.dealt(draws, rng())
         assignments = list(pieces)
         for r, one in enumerate(found):
             mine = replace(cells, own=one[:split], outcome=one[split:].reshape(cells.outcome.shape))
             test = judged(
-                mine, self.design.deal, assignments, count, enumerated, statistic="t", conf_level=level,
+                mine, self.design.deal, assignments, enumerated, statistic="t", conf_level=level,
                 ends=ends is None or r in ends,
             )  # fmt: skip
             out[r] = test.estimate, np.nan, test.conf_low, test.conf_high, test.p_value

@@ -122,6 +122,8 @@ def romano_wolf(
     beta, own_t, t = [], [], np.empty((count, len(made)))
     for j, (s, where) in enumerate(made):
         b, se = sample_t(s)
+        if not se > 0:
+            raise Inapplicable(f"outcome {j}: the clustered variance of the estimate is not positive.")
         parts = (weights[i : i + CHUNK, where] for i in range(0, count, CHUNK))
         t[:, j] = np.abs(bootstrap(s, parts, count, enumerated).t(0.0))
         beta.append(b)

@@ -67,6 +67,8 @@ def bloom(std_error: float, df: float = math.inf, *, target: float = 0.8, alpha:
     from scipy.special import ndtri, stdtrit
 
     _check(std_error, df, alpha)
+    if not 0 < target < 1:
+        raise Inapplicable(f"power {target:g}: it must lie between 0 and 1.")
 
     def quantile(q: float) -> float:
         return float(ndtri(q) if math.isinf(df) else stdtrit(df, q))
@@ -116,6 +118,8 @@ def achieved(
 
 def two_groups(n: int, *, sd: float = 1.0) -> tuple[float, float]:
     """Standard error and df of a difference of means, `n` persons in each group."""
+    if n < 2:
+        raise Inapplicable(f"{n} persons a group: at least 2.")
     return sd * math.sqrt(2 / n), 2.0 * (n - 1)
 
 
@@ -123,6 +127,8 @@ def two_proportions(n: int, p1: float, p2: float, *, alpha: float = 0.05) -> flo
     """Power of the two-sided normal test of two proportions, `n` in each group, variance pooled under no difference."""
     from scipy.special import ndtr, ndtri
 
+    if n < 1 or not (0 < p1 < 1 and 0 < p2 < 1):
+        raise Inapplicable(f"{n} persons a group, proportions {p1:g} and {p2:g}: at least 1, and between 0 and 1.")
     mean = (p1 + p2) / 2
     apart = math.sqrt(p1 * (1 - p1) + p2 * (1 - p2))
     beyond = math.sqrt(n) * abs(p1 - p2) - float(ndtri(1 - alpha / 2)) * math.sqrt(2 * mean * (1 - mean))
@@ -157,6 +163,10 @@ def cluster_did(
     are asked each time. df = 2(k - 1).
     """
     _check_design(clusters, persons, icc)
+    if not (abs(cluster_autocorrelation) <= 1 and abs(person_autocorrelation) <= 1):
+        raise Inapplicable(
+            f"autocorrelations {cluster_autocorrelation:g} and {person_autocorrelation:g}: they lie between -1 and 1."
+        )
     design = 1 + (persons - 1) * icc
     r = persons * icc / design * cluster_autocorrelation + (1 - icc) / design * person_autocorrelation
     return math.sqrt(4 * design * (1 - r) * variance / (clusters * persons)), 2.0 * (clusters - 1)

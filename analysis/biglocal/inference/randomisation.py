@@ -47,9 +47,10 @@ class RandomisationTest:
 
     p counts the real assignment among the draws; `mc_error` is its Monte Carlo standard error, `mc_low` and
     `mc_high` the Clopper-Pearson interval at 99% for the p that all assignments would give (nought wide where
-    all were `enumerated`). `assignments`: how many there are in all. `drawn` (draws,): the statistic of each, signed,
-    missing where treatment was collinear with the nuisance; `beyond` (draws,): whether it lies as far out as the real
-    one, which is what p counts.
+    all were `enumerated`). `assignments`: how many there are in all. `draws`: those that count, in which treatment is
+    not collinear with the nuisance, as in the real one it is not. `drawn` (draws,): the statistic of each, signed,
+    missing where it is nought over nought; `beyond` (draws,): whether it lies as far out as the real one, which is what
+    p counts.
     """
 
     estimate: float
@@ -120,7 +121,8 @@ def randomise(
     The interval holds the constant effects that are not rejected.
 
     Raises `Inapplicable` for what `regression` refuses, a start or stratum that varies within an assigned unit, no
-    stratum in which anything can be shuffled, and clusters for t that split an assigned unit.
+    stratum in which anything can be shuffled, clusters for t that are one or split an assigned unit, a t that the real
+    assignment does not have, as its variance is nought, and fewer than one draw.
     """
     design = dealing(
         y, start, assigned, time=time, strata=strata, cluster=cluster, nuisance=nuisance, fixed=fixed, weight=weight,
@@ -198,9 +200,9 @@ def tested(
     conf_level: float = 0.95,
 ) -> RandomisationTest:
     """The test of one outcome, from its sums; see `randomise`."""
-    count, enumerated, assignments = deal.dealt(draws, rng)
+    enumerated, assignments = deal.dealt(draws, rng)
     return judged(
-        cells, deal, assignments, count, enumerated, statistic=statistic, hypothesis=hypothesis, conf_level=conf_level
+        cells, deal, assignments, enumerated, statistic=statistic, hypothesis=hypothesis, conf_level=conf_level
     )
 
 
@@ -208,7 +210,6 @@ def judged(
     cells: Cells,
     deal: _Deal,
     assignments: Iterable[NDArray[np.int32]],
-    count: int,
     enumerated: bool,
     *,
     statistic: Statistic,
@@ -222,14 +223,18 @@ def judged(
     """
     real = _terms(cells, deal.real, deal.label, statistic)
     chunks = [_terms(cells, who, deal.label, statistic) for who in assignments]
-    b0, b1, q0, q1, q2 = (np.concatenate(v) for v in zip(*chunks, strict=True))
+    everything = np.concatenate(chunks, axis=1)
+    # under these alone is there an effect to estimate, and the real assignment is among them
+    everything = everything[:, np.isfinite(everything[0])]
+    count = len(everything[0])
+    if not count:
+        raise Inapplicable("treatment is collinear with the nuisance in every assignment drawn: draw more.")
 
-    def value(terms: Sequence[NDArray[np.float64]], r: float) -> NDArray[np.float64]:
+    def value(terms: NDArray[np.float64], r: float) -> NDArray[np.float64]:
+        b0, b1, q0, q1, q2 = terms
+        top: NDArray[np.float64] = b0 - r * b1
         with np.errstate(divide="ignore", invalid="ignore"):
-            top = terms[0] - r * terms[1]
-            return top / np.sqrt(terms[2] - 2 * r * terms[3] + r * r * terms[4]) if statistic == "t" else top
-
-    everything = (b0, b1, q0, q1, q2)
+            return top / np.sqrt(q0 - 2 * r * q1 + r * r * q2) if statistic == "t" else top
 
     def outside(r: float) -> NDArray[np.bool_]:
         own = abs(float(value(real, r)[0]))
@@ -239,13 +244,17 @@ def judged(
         beyond = int(outside(r).sum())
         return beyond / count if enumerated else (1 + beyond) / (1 + count)
 
-    beta = float(real[0][0])
-    step = float(np.nanstd(b0)) or abs(beta) or 1.0
+    beta, statistic_now = float(real[0, 0]), float(value(real, hypothesis)[0])
+    if not math.isfinite(beta):
+        raise Inapplicable("treatment is all but collinear with the nuisance.")
+    if not math.isfinite(statistic_now):
+        raise Inapplicable("the clustered variance of the estimate is not positive: take the coefficient.")
+    step = float(np.std(everything[0])) or abs(beta) or 1.0
     p = p_value(hypothesis)
     low, high = interval(p_value, beta, step, conf_level) if ends else (math.nan, math.nan)
     error, mc_low, mc_high = (0.0, p, p) if enumerated else _monte_carlo(p, count)
     return RandomisationTest(
-        beta, float(value(real, hypothesis)[0]), p, error, mc_low, mc_high, low, high, count, enumerated, deal.count,
+        beta, statistic_now, p, error, mc_low, mc_high, low, high, count, enumerated, deal.count,
         value(everything, hypothesis), outside(hypothesis),
     )  # fmt: skip
 
@@ -368,11 +377,13 @@ class _Deal:
             done += t
         return np.concatenate(steps)
 
-    def dealt(self, draws: int, rng: np.random.Generator) -> tuple[int, bool, Iterator[NDArray[np.int32]]]:
-        """How many assignments, whether these are all there are, and the assignments piece by piece."""
+    def dealt(self, draws: int, rng: np.random.Generator) -> tuple[bool, Iterator[NDArray[np.int32]]]:
+        """Whether all assignments that there are, and the assignments piece by piece."""
+        if draws < 1:
+            raise Inapplicable(f"{draws} draws: at least one.")
         enumerated = self.count <= draws
         count = round(self.count) if enumerated else draws
-        return count, enumerated, self.draw(count, enumerated, rng)
+        return enumerated, self.draw(count, enumerated, rng)
 
     def draw(self, count: int, enumerate_all: bool, rng: np.random.Generator) -> Iterator[NDArray[np.int32]]:
         """Assignments, as (some, slots) unit numbers."""
@@ -490,10 +501,10 @@ def _cells(
     )  # fmt: skip
 
 
-def _terms(
-    cells: Cells, who: NDArray[np.int32], label: NDArray[np.int64], statistic: Statistic
-) -> tuple[NDArray[np.float64], ...]:
+def _terms(cells: Cells, who: NDArray[np.int32], label: NDArray[np.int64], statistic: Statistic) -> NDArray[np.float64]:
     """For each assignment of `who` (draws, slots): the coefficient b0 - r b1 and its variance, quadratic in r.
+
+    (5, draws): b0, b1, and the terms of the variance in 1, -2r and r^2, noughts for a coefficient by itself.
 
     An assignment whose treatment is collinear with the nuisance has no coefficient: NaN.
     """
@@ -502,7 +513,7 @@ def _terms(
     size = max(1, CACHED // max(len(cells.outcome) if statistic == "t" else 1, slots, cells.gram.shape[1]))
     for start in range(0, draws, size):
         out[:, start : start + size] = _some_terms(cells, who[start : start + size], label, statistic)
-    return tuple(out)
+    return out
 
 
 def _some_terms(

@@ -166,6 +166,14 @@ def refuse_another(att: Term, estimate: float, std_error: float, what: str) -> N
         )
 
 
+def errors(std_error: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The errors (p,), if a t can be made with each. Raises `Inapplicable` where one is not positive."""
+    if not (std_error > 0).all():
+        which = ", ".join(map(str, np.flatnonzero(~(std_error > 0))))
+        raise Inapplicable(f"the variance of coefficient {which} (counted from 0) is not positive: it has no t.")
+    return std_error
+
+
 def parameters(fit: Regression, clusters: Sequence[NDArray[np.int64]], counting: str = "nonnested") -> int:
     """K of a small-sample factor: fixed effects counted `nonnested` in any cluster, `full`, or `none` of them.
 

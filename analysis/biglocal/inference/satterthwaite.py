@@ -18,6 +18,7 @@ from biglocal.inference.regression import (
     Regression,
     by_group,
     coded,
+    errors,
     hashed,
     mixed,
     of_sample,
@@ -52,10 +53,13 @@ class Corrected:
     adjusted: NDArray[np.float64]
 
     def p_values(self) -> NDArray[np.float64]:
-        """Two-sided p-values (p,) against t with each coefficient's own degrees of freedom."""
+        """Two-sided p-values (p,) against t with each coefficient's own degrees of freedom.
+
+        Raises `Inapplicable` for an error that is not positive.
+        """
         from scipy.special import stdtr
 
-        return np.asarray(2 * stdtr(self.df, -np.abs(self.estimate / self.std_error)))
+        return np.asarray(2 * stdtr(self.df, -np.abs(self.estimate / errors(self.std_error))))
 
     def intervals(self, conf_level: float = 0.95) -> NDArray[np.float64]:
         """Confidence intervals (p, 2) from t with each coefficient's own degrees of freedom."""
@@ -260,10 +264,11 @@ def satterthwaite(
     att = sole_att(fit, "CR2")
     done = corrected_fit(of_sample(sample), coded(sample.frame["cluster"]))
     refuse_another(att, float(done.estimate[0]), float(done.std_error[0]), "CR2")
+    p_value = float(done.p_values()[0])
     low, high = done.intervals(conf_level)[0]
     term = replace(
         att, std_error=float(done.std_error[0]), df=float(done.df[0]),
-        statistic=float(done.estimate[0] / done.std_error[0]), p_value=float(done.p_values()[0]),
+        statistic=float(done.estimate[0] / done.std_error[0]), p_value=p_value,
         conf_low=float(low), conf_high=float(high),
     )  # fmt: skip
     return replace(fit, terms=(term,), facts={**fit.facts, "convention": "CR2, Satterthwaite degrees of freedom"})

@@ -20,6 +20,7 @@ from biglocal.inference.regression import (
     by_group,
     coded,
     crossed,
+    errors,
     of_sample,
     parameters,
     refuse_another,
@@ -49,10 +50,10 @@ class Covariance:
         return np.sqrt(np.diag(self.vcov))
 
     def p_values(self) -> NDArray[np.float64]:
-        """Two-sided p-values (p,) against t(df)."""
+        """Two-sided p-values (p,) against t(df). Raises `Inapplicable` for an error that is not positive."""
         from scipy.special import stdtr
 
-        return np.asarray(2 * stdtr(self.df, -np.abs(self.estimate / self.std_error)))
+        return np.asarray(2 * stdtr(self.df, -np.abs(self.estimate / errors(self.std_error))))
 
     def intervals(self, conf_level: float = 0.95) -> NDArray[np.float64]:
         """Confidence intervals (p, 2) from t(df)."""

@@ -146,6 +146,8 @@ def drawn(
 
     Weights with equal probabilities are enumerated where their vectors are no more than `draws`.
     """
+    if draws < 1:
+        raise Inapplicable(f"{draws} draws: at least one.")
     values, chances = (np.array(v) for v in KINDS[kind])
     base = len(values)
     enumerate_all = not len(chances) and clusters * math.log(base) <= math.log(draws) + TIES
