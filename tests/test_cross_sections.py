@@ -131,11 +131,11 @@ def test_answers_are_added_up_by_lsoa_and_year() -> None:
     found = cross_sections.answers(survey, MOOD, places, np.arange(2010, 2021))
     good = survey[(survey["mood"] != -8) & (survey["weight"] > 0)]
     assert found.persons.sum() == len(good)
-    assert not found.persons[:, [0, -1]].any()  # no years of the outcome
+    assert not found.persons[[0, -1]].any()  # no years of the outcome
     at = places.get_loc(good["lsoa11"].iloc[0])
     own = good[good["lsoa11"] == good["lsoa11"].iloc[0]]
-    assert found.by_weight[at].sum() == pytest.approx((own["weight"] * own["mood"]).sum())
-    assert found.first(np.array([at, 3])).tolist() == [own["year"].min(), np.inf]
+    assert found.by_weight[:, at].sum() == pytest.approx((own["weight"] * own["mood"]).sum())
+    assert found.of(np.array([at, 3])).first().tolist() == [own["year"].min(), np.inf]
     with pytest.raises(Inapplicable, match="Mood: no values of mood"):
         cross_sections.answers(survey.assign(mood=-8), MOOD, places, np.arange(2011, 2020))
 

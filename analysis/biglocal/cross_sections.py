@@ -35,7 +35,7 @@ COLLINEAR = 1e-8  # less than this share of a column's length left: as `estimato
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What persons of an LSOA and of one of `years` (T,) say, added up: `persons`, their survey `weight`, the outcome
-    `by_weight` and `plain`, without it; (N, T) each."""
+    `by_weight` and `plain`, without it; (T, N) each."""
 
     years: Ints
     persons: Floats
@@ -47,19 +47,19 @@ class Answers:
         """Those of some years."""
         span = slice(max(first - int(self.years[0]), 0), max(last - int(self.years[0]) + 1, 0))
         parts = (self.persons, self.weight, self.by_weight, self.plain)
-        return Answers(self.years[span], *(v[:, span] for v in parts))
+        return Answers(self.years[span], *(v[span] for v in parts))
 
-    def of(self, rows: Ints) -> Answers:
-        """Those of some LSOAs, the years first: (T, n)."""
+    def of(self, places: Ints) -> Answers:
+        """Those of some LSOAs."""
         parts = (self.persons, self.weight, self.by_weight, self.plain)
-        return Answers(self.years, *(v[rows].T.copy(order="C") for v in parts))
+        return Answers(self.years, *(v[:, places] for v in parts))
 
-    def first(self, rows: Ints) -> Floats:
-        """The first year with an answer (n,); infinite where there is none."""
+    def first(self) -> Floats:
+        """The first year with an answer (N,); infinite where there is none."""
         import numpy as np
 
-        there = self.persons[rows] > 0
-        return np.where(there.any(axis=1), self.years[there.argmax(axis=1)], np.inf)
+        there = self.persons > 0
+        return np.where(there.any(axis=0), self.years[there.argmax(axis=0)], np.inf)
 
 
 def answers(table: pd.DataFrame, outcome: Outcome, places: pd.Index, years: Ints) -> Answers:
@@ -92,7 +92,7 @@ def answers(table: pd.DataFrame, outcome: Outcome, places: pd.Index, years: Ints
 
     def added(values: Floats | None) -> Floats:
         wide = np.bincount(cell, values, len(places) * len(years))
-        return np.asarray(wide, dtype=float).reshape(len(places), len(years))
+        return np.asarray(wide, dtype=float).reshape(len(places), len(years)).T.copy()
 
     return Answers(years, added(None), added(weight), added(weight * y), added(y))
 
@@ -101,7 +101,7 @@ def answers(table: pd.DataFrame, outcome: Outcome, places: pd.Index, years: Ints
 class Respondents:
     """The LSOAs (n,) of specifications that differ in weights, covariates and estimator alone.
 
-    `answers` have the years first, (T, n). `start` (n,): the year a treated LSOA's treatment starts, NaN for others.
+    `answers` are theirs. `start` (n,): the year a treated LSOA's treatment starts, NaN for others.
     `area` (n,): a code of the treated LSOA's area, of a comparison LSOA that of the one it is matched to. `matched`
     (n,): weights of matching. `begins` (G,): where a cluster begins. `covariates` name -> (n, k).
     """
@@ -139,12 +139,12 @@ class Respondents:
 
     def _fewest(self, treated: Mask) -> int:
         """Persons of treated or of others, before the start or from it on (others: the first start), the fewest."""
-        import numpy as np
 
-        start = np.where(treated, self.start, self.start[treated].min())
-        kind = 2 * treated + (self.answers.years[:, None] >= start)
-        persons = np.bincount(kind.ravel(), self.answers.persons.ravel(), 4)
-        return int(persons[persons > 0].min())
+        years, start, persons = self.answers.years, self.start[treated], self.answers.persons[:, treated]
+        later = (persons * (years[:, None] >= start)).sum()
+        others = self.answers.persons.sum(axis=1) - persons.sum(axis=1)
+        after = others[years >= start.min()].sum()
+        return int(min(n for n in (later, persons.sum() - later, after, others.sum() - after) if n > 0))
 
     def _at_one_start(
         self,
@@ -170,24 +170,23 @@ class Respondents:
         years = self.answers.years[seen]
         n, k = len(years), len(x)
         size, total = w.sum(axis=0), s.sum(axis=0)
-        wt, st = w[:, treated], s[:, treated]
+        inside = np.flatnonzero(treated)
+        wt, st = w[:, inside], s[:, inside]
         there = np.asarray(wt.any(axis=1))
         after = np.asarray(there & (years >= start))
         if not after.any() or not (there & ~after).any():
             return
         deep = (x[:, None] * (w / np.sqrt(size))).reshape(k * n, -1)
-        of_treated = deep[:, treated]
+        of_treated = deep[:, inside]
         gram, gram_treated = -(deep @ deep.T), -(of_treated[:n] @ of_treated.T)  # of 1 and x, of treated with these
         diagonal = np.arange(n)
-        for a in range(k):
-            for b in range(a, k):
-                both = w @ (x[a] * x[b])
-                gram[a * n + diagonal, b * n + diagonal] += both
-                if a != b:
-                    gram[b * n + diagonal, a * n + diagonal] += both
-            gram_treated[diagonal, a * n + diagonal] += wt @ x[a, treated]
+        own = (x[:, None] * x).reshape(k * k, -1) @ w.T
+        for (a, b), sums in zip(np.ndindex(k, k), own, strict=True):
+            gram[a * n + diagonal, b * n + diagonal] += sums
+        for a, sums in enumerate(x[:, inside] @ wt.T):
+            gram_treated[diagonal, a * n + diagonal] += sums
         rest = s - w * (total / size)
-        right, right_treated = (x @ rest.T).ravel(), rest[:, treated].sum(axis=1)
+        right, right_treated = (x @ rest.T).ravel(), rest[:, inside].sum(axis=1)
         persons = int(self.answers.persons.sum())
         for i, spec in specs:
             basis = at[spec.covariates]
@@ -200,10 +199,9 @@ class Respondents:
             else:
                 continue
             m = len(choose)
-            across = choose @ gram_treated[:, free]
-            lhs = np.block([
-                [choose @ gram_treated[:, :n] @ choose.T, across], [across.T, gram[np.ix_(free, free)]]
-            ])  # fmt: skip
+            lhs = np.empty((m + len(free), m + len(free)))
+            lhs[:m, :m], lhs[:m, m:] = choose @ gram_treated[:, :n] @ choose.T, choose @ gram_treated[:, free]
+            lhs[m:, :m], lhs[m:, m:] = lhs[:m, m:].T, gram[np.ix_(free, free)]
             wanted = np.zeros((len(lhs), 2))
             wanted[:m, 0], wanted[m:, 0], wanted[:m, 1] = choose @ right_treated, right[free], contrast
             solved = _solved(lhs, wanted)
@@ -213,7 +211,7 @@ class Respondents:
             coefficients[:, :, 1:] = solved[m:].T.reshape(2, len(basis), n - 1)
             score = _scores(w, s, size, total, x[basis], *coefficients)
             coefficients[:, 0] += solved[:m].T @ choose
-            score[treated] = _scores(wt, st, size[treated], total[treated], x[np.ix_(basis, treated)], *coefficients)
+            score[inside] = _scores(wt, st, size[inside], total[inside], x[np.ix_(basis, inside)], *coefficients)
             by_cluster = np.add.reduceat(score, self.begins)
             factor = correction(persons, len(lhs) + 1, len(self.begins))  # the first year counts too
             yield i, (float(contrast @ solved[:m, 0]), float(np.sqrt(by_cluster @ by_cluster * factor)))

@@ -123,7 +123,7 @@ def summary(world: World, outcome: int, seen: Floats, null: Floats) -> Fit:
     name, mine = world.outcomes[outcome], world.mine[outcome]
     if name in world.answers:
         persons = world.answers[name].persons
-        units, rows = int(persons.any(axis=1).sum()), int(persons.sum())
+        units, rows = int(persons.any(axis=0).sum()), int(persons.sum())
     else:
         own = [s for (o, _), s in world.series.items() if o == name]
         units, years = (max(of, default=0) for of in ([int(s.whole.sum()) for s in own], [len(s.years) for s in own]))
@@ -363,13 +363,16 @@ def once(world: World, draw: Draw) -> Floats:
             matched = _Matched.of(world, draw, comparison)
         except Inapplicable:
             continue
+        asked: dict[tuple[str, str], tuple[Answers, Floats]] = {}
         for (window, treatment), several in grouped(group, "window", "treatment"):
             for o, outcome in enumerate(world.outcomes):
                 some = [(i, s) for i, s in several if world.mine[o, i]]
                 if outcome in world.answers:
+                    if (outcome, window) not in asked:
+                        asked[outcome, window] = matched.answers(world, outcome, window)
                     for (exclusion,), few in grouped(some, "exclusion"):
-                        asked = matched.respondents(world, outcome, window, treatment, exclusion)
-                        for i, said in asked.estimates(few) if asked else ():
+                        theirs = matched.respondents(world, *asked[outcome, window], treatment, exclusion)
+                        for i, said in theirs.estimates(few) if theirs else ():
                             out[o, i] = said
                     continue
                 ways = [way for way, _ in grouped(some, "exclusion", "weights")]
@@ -494,16 +497,19 @@ class _Matched:
         estimate[[u is None for u in used]] = np.nan
         return found | {("matched_change", none): (estimate, error, rest_on)}
 
+    def answers(self, world: World, outcome: str, window: str) -> tuple[Answers, Floats]:
+        """What persons say, and the first year in which some do (n,)."""
+        m = multiverse(world.draw.study)
+        asked = world.answers[outcome].within(*years_of(m, world.draw.study.outcomes[outcome], window)).of(self.row)
+        return asked, asked.first()
+
     def respondents(
-        self, world: World, outcome: str, window: str, treatment: str, exclusion: str
+        self, world: World, asked: Answers, first: Floats, treatment: str, exclusion: str
     ) -> Respondents | None:
         """The LSOAs in which persons answered, treated ones before their start too; None where no treated LSOAs of two
-        areas are left, or none to compare with."""
+        areas are left, or none to compare with. `asked` and `first` as `answers` has them."""
         import numpy as np
 
-        m = multiverse(world.draw.study)
-        asked = world.answers[outcome].within(*years_of(m, world.draw.study.outcomes[outcome], window))
-        first = asked.first(self.row)
         start = np.where(self.treated, world.starts[treatment][self.area], np.nan)
         ok = np.isfinite(first) & ~world.excluded[exclusion][self.row]
         ok &= ~self.treated | ((start > first) & (start <= asked.years[-1]))
@@ -513,9 +519,12 @@ class _Matched:
         kept = np.flatnonzero(ok)
         cluster = np.repeat(np.arange(len(self.begins)), np.diff(self.begins, append=len(self.row)))
         own = world.x[self.row[kept]]
-        x = {k: own[:, np.isin(world.columns, option.columns)] for k, option in m.covariates.items()}
+        x = {
+            k: own[:, np.isin(world.columns, option.columns)]
+            for k, option in multiverse(world.draw.study).covariates.items()
+        }
         return Respondents(
-            asked.of(self.row[kept]), start[kept], self.area[kept], self.weight[kept],
+            asked.of(kept), start[kept], self.area[kept], self.weight[kept],
             np.flatnonzero(np.diff(cluster[kept], prepend=-1)), x,
         )  # fmt: skip
 

@@ -882,7 +882,8 @@ def multiverse(canvas: Canvas) -> Figure:
         upper.set_xlim(0, 100)
         upper.tick_params(axis="x", length=0, labelbottom=False)
         lower.tick_params(axis="y", length=0)
-        lower.set_xticks([0, 50, 100], ["smallest", "median", "largest"], fontsize=6.3)
+        middle = "median" if len(panels) < 3 else ""
+        lower.set_xticks([0, 50, 100], ["smallest", middle, "largest"], fontsize=6.3)
         for text, side in zip(lower.get_xticklabels(), ("left", "center", "right"), strict=True):
             text.set_horizontalalignment(side)  # within the panel: the next is near
         lower.set_xlabel(f"by size; {outcome.better} is better")
@@ -904,11 +905,13 @@ def multiverse_choices(canvas: Canvas) -> Figure:
 
     study = canvas.study
     panels = _by_outcome(canvas)
-    names = list(dict.fromkeys(r.level for _, rows in panels for r in rows))
-    height = 0.135 * len(names) + 0.95
+    there = {r.level for _, rows in panels for r in rows}
+    chosen = [f"{d}: {o}" for d in specifications.DIMENSIONS for o in getattr(study.multiverse, d)]
+    names = [n for n in chosen if n in there]
+    height = 0.135 * len(names) + 1.05
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
-    figure.subplots_adjust(left=0.36, right=0.985, top=1 - 0.36 / height, bottom=0.5 / height, wspace=0.1)
+    figure.subplots_adjust(left=0.36, right=0.985, top=1 - 0.36 / height, bottom=0.6 / height, wspace=0.1)
     heads = [n.partition(": ")[0] for n in names]
     for j, (ax, (outcome, rows)) in enumerate(zip(axes[0], panels, strict=True)):
         of = {r.level: r for r in rows}
@@ -922,7 +925,7 @@ def multiverse_choices(canvas: Canvas) -> Figure:
             if heads[i] != heads[i - 1]:
                 ax.axhline(i - 0.5, color="#cccccc", linewidth=0.5)
         ax.set_title(outcome.label)
-        ax.set_xlabel(f"median estimate, {outcome.unit}")
+        ax.set_xlabel(f"median estimate,\n{outcome.unit}")
         ax.locator_params(axis="x", nbins=4)
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(len(names) - 0.5, -0.5)

@@ -226,8 +226,9 @@ def order(study: Study, column: str, value: object) -> tuple[int, str]:
         "subgroup": ("all", *study.subgroups),
         "level": [
             *valued,
-            *CURVE,
+            *(c for c in CURVE if c != "interactions"),
             *specifications.DIMENSIONS,
+            "interactions",
             *(level for s in study.subgroups.values() for level in s.levels),
             *THIRDS,
         ],
