@@ -266,8 +266,8 @@ def _any(
     fixed = _flci(study, m, kappa) if method == "C-F" else None
     critical = [math.inf] * len(polyhedra)
     if method == "C-LF":
-        root = _normal(len(study.beta)) @ np.linalg.cholesky(study.vcov).T
-        critical = [float(np.quantile((root @ p.load.T).max(axis=1), 1 - kappa)) for p in polyhedra]
+        root = (_normal(len(study.beta)) @ np.linalg.cholesky(study.vcov).T).T
+        critical = [float(np.quantile(_largest(p.load @ root), 1 - kappa)) for p in polyhedra]
 
     def accepted(theta: NDArray[np.float64]) -> NDArray[np.bool_]:
         out = np.zeros(len(theta), dtype=bool)
@@ -280,9 +280,13 @@ def _any(
 
 @lru_cache(maxsize=4)
 def _normal(k: int) -> NDArray[np.float64]:
-    """Standard normal draws and their mirror images, always the same: bounds neither move nor take sides."""
-    half = np.random.default_rng(0).standard_normal((DRAWS // 2, k))
-    return np.vstack([half, -half])
+    """Half of the standard normal draws, always the same; see `_largest` for the others."""
+    return np.random.default_rng(0).standard_normal((DRAWS // 2, k))
+
+
+def _largest(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest of `parts` (p, draws) in each draw and in its mirror image: bounds neither move nor take sides."""
+    return np.concatenate([parts.max(axis=0), -parts.min(axis=0)])
 
 
 def _rejects(
