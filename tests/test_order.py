@@ -37,6 +37,8 @@ def one_of_each(study: Study, plan: Iterable[Analysis]) -> list[Analysis]:
     found: dict[tuple[str, ...], Analysis] = {}
     for a in plan:
         table = study.outcomes[a.outcome].table if a.outcome in study.outcomes else ""
+        if a.part == "twins" and table == "survey":
+            continue  # seconds each, on a sample that others have too
         whole = a.outcome if a.part == "effects" and a.inference == "cluster" else ""
         found.setdefault((a.part, a.estimator, a.inference, table, a.respondents, whole, str(a.subgroup == "all")), a)
     return list(dict.fromkeys([*found.values(), *sources(study)]))
