@@ -177,3 +177,10 @@ def test_what_is_said_of_few_persons_does_not_leave() -> None:
     one = Specification(*made.specs[0].name.split(" | "))
     assert one == made.specs[0]
     assert withheld["suppressed"] == 1 + sum(withheld.values()) - len(made.specs)  # it, and what rests on all of them
+
+
+def test_the_sample_of_a_specification_is_the_ordinary_one_where_it_chooses_as_the_study_does() -> None:
+    draw = asked()
+    plain = draw.sample(Analysis("", "effects", "mood", "all", "nearest", "twfe", "none", "common_start"))
+    spec = Specification("common_start", "nearest", "none", "twfe", "all", "survey", "as_measured", "none")
+    pd.testing.assert_frame_equal(multiverse.sample(draw, "mood", spec).frame, plain.frame)

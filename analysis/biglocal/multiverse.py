@@ -3,8 +3,9 @@
 One draw of who was treated (`places`) goes through all specifications at once, from the pool and the matching to the
 standard error, so that the dependence between specifications is as it is; `curve` is what they then say together.
 
-Outcomes enter through sums over the years of each LSOA (`whole_series`). `sample` gives any specification the ordinary
-way; the tests hold the two together.
+Outcomes of LSOAs enter through sums over the years of each (`whole_series`), those of persons through sums over the
+persons of each LSOA and year (`cross_sections`). `fit` gives any specification the ordinary way; the tests hold the
+two together.
 """
 
 from __future__ import annotations

@@ -908,10 +908,10 @@ def multiverse_choices(canvas: Canvas) -> Figure:
     there = {r.level for _, rows in panels for r in rows}
     chosen = [f"{d}: {o}" for d in specifications.DIMENSIONS for o in getattr(study.multiverse, d)]
     names = [n for n in chosen if n in there]
-    height = 0.135 * len(names) + 1.05
+    height = 0.135 * len(names) + 1.15
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
-    figure.subplots_adjust(left=0.36, right=0.985, top=1 - 0.36 / height, bottom=0.6 / height, wspace=0.1)
+    figure.subplots_adjust(left=0.36, right=0.985, top=1 - 0.36 / height, bottom=0.7 / height, wspace=0.1)
     heads = [n.partition(": ")[0] for n in names]
     for j, (ax, (outcome, rows)) in enumerate(zip(axes[0], panels, strict=True)):
         of = {r.level: r for r in rows}
