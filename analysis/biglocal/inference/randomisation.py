@@ -404,23 +404,24 @@ class _Deal:
         order = self.order.astype(np.int32)
         flat, size, each = deck.reshape(-1), deck.shape[1], np.arange(draws)  # one index is found sooner than two
         out = np.empty((len(self.places), draws), dtype=np.int32)
-        pieces, touched = max(1, CACHED // draws), []
+        pieces, touched, few = max(1, CACHED // draws), [], len(self.steps) * 8 <= len(order)
         for first in range(0, len(self.steps), pieces):
             step, left, slot = self.steps[first : first + pieces].T
             other = (rng.random((len(step), draws)) * left[:, None]).astype(np.int32)
             other += step[:, None]
-            touched.append(other)
-            for j, i, at in zip(step, slot, other * np.int64(size) + each, strict=True):
+            where = other * np.int64(size) + each
+            if few:
+                touched.append((where, other))
+            for j, i, at in zip(step, slot, where, strict=True):
                 flat.take(at, out=out[i], mode="clip")  # in range; of the modes the one without a copy
                 flat[at] = deck[j, :draws]
         rest = np.setdiff1d(np.arange(len(self.places)), self.steps[:, 2])
         out[rest] = deck[self.places[rest], :draws]
-        if len(self.steps) * 8 > len(order):
-            deck[:] = order[:, None]
+        if few:
+            for where, other in touched:
+                flat[where] = order.take(other)
         else:
-            for other in touched:
-                flat[other * np.int64(size) + each] = order.take(other)
-            deck[self.places] = order[self.places, None]
+            deck[:] = order[:, None]
         return np.ascontiguousarray(out.T)
 
     def _all(self) -> NDArray[np.int32]:
