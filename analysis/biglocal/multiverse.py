@@ -233,7 +233,6 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
 
     study, m = draw.study, multiverse(draw.study)
     frame = draw.places()
-    frame = frame.assign(row=np.arange(len(frame)))
     names = tuple(sorted(map(str, draw.tier.table("programme")["area_id"])))
     starts: dict[str, Floats] = {}
     unknown: dict[str, str] = {}
@@ -424,7 +423,7 @@ class _Matched:
         turned = np.empty_like(order)
         turned[order] = np.arange(len(order))
         return cls(
-            cells["row"].to_numpy()[order], cells["weight"].to_numpy(dtype=float)[order], treated[order],
+            cells["place"].to_numpy()[order], cells["weight"].to_numpy(dtype=float)[order], treated[order],
             turned[head[order]], area[order], np.flatnonzero(np.diff(cluster[order], prepend=-1)), sets,
         )  # fmt: skip
 

@@ -56,7 +56,7 @@ class Draw:
     study: Study
     tier: Tier
     _matched: dict[str, tuple[pd.DataFrame, tuple[Step, ...]]] = field(default_factory=dict)
-    _rows: dict[str, tuple[pd.Index[str], NDArray[np.int64]]] = field(default_factory=dict)  # see `_positions`
+    _rows: dict[str, tuple[list[pd.DataFrame], int, NDArray[np.int64]]] = field(default_factory=dict)  # `_positions`
     _places: pd.DataFrame | None = None  # of a list put in the place of the tier's own, see `relabelled`
 
     def sample(self, analysis: Analysis) -> Sample:
@@ -86,28 +86,27 @@ class Draw:
             self._matched[name] = self._match(self.study.comparisons[name])
         return self._matched[name]
 
-    def _codes(self) -> pd.Index[str]:
-        """Every LSOA, in the order of codes."""
-        codes: pd.Index[str] = pd.Index(self.tier.table("areas")["lsoa11"].sort_values())
-        return codes
-
-    def _positions(self, table: str) -> tuple[pd.Index[str], NDArray[np.int64]]:
-        """LSOAs sorted by code, and the position of each row's among them, -1 for none; made once a table."""
-        if table not in self._rows:
-            codes, own = self._codes(), self.tier.table(table)["lsoa11"]
+    def _positions(self, table: str) -> tuple[int, NDArray[np.int64]]:
+        """How many LSOAs there are, and the position of each row's among them sorted by code, -1 for none; made once a
+        table."""
+        of = [self.tier.table("areas"), self.tier.table(table)]
+        kept = self._rows.get(table)
+        if kept is None or any(a is not b for a, b in zip(kept[0], of, strict=True)):  # another tier in its place
+            codes, own = pd.Index(of[0]["lsoa11"].sort_values()), of[1]["lsoa11"]
             if isinstance(own.dtype, pd.CategoricalDtype):  # one look at each LSOA, not at each of a million rows
                 at = np.append(codes.get_indexer(own.cat.categories), -1)[own.cat.codes.to_numpy()]
             else:
                 at = codes.get_indexer(pd.Index(own))
-            self._rows[table] = codes, at
-        return self._rows[table]
+            kept = self._rows[table] = of, len(codes), at
+        return kept[1:]
 
     def places(self) -> pd.DataFrame:
-        """Every LSOA, indexed by code and in its order: the columns of `areas`, `imd_msoa`, and outcomes before."""
+        """Every LSOA, indexed by code and in its order, `place` from nought: the columns of `areas`, `imd_msoa`, and
+        outcomes before."""
         if self._places is not None:
             return self._places
         frame = _with_surroundings(self.tier.table("areas").sort_values("lsoa11", ignore_index=True))
-        return self._with_baseline(frame.set_index("lsoa11", drop=False))
+        return self._with_baseline(frame.assign(place=np.arange(len(frame))).set_index("lsoa11", drop=False))
 
     def relabelled(self, places: pd.DataFrame) -> Draw:
         """The same places under another list: `places` are those of this draw with other `area_id` and `share`."""
@@ -144,13 +143,11 @@ class Draw:
         frame = frame.assign(weight=match.weights, score=match.score)
         has_set, t = match.sets >= 0, frame["treated"].to_numpy() == 1
         area, own = (frame[c].astype(object).to_numpy() for c in ("area_id", "msoa11"))
-        place = self._codes().get_indexer(pd.Index(frame["lsoa11"]))
         with_sets = comparison.method in (*WITH_SETS, "full")
         of_set = has_set & ~t & (with_sets and self.study.policy.cluster == "set")
         frame = frame.assign(
             set_lsoa=frame["lsoa11"].to_numpy(dtype=object)[heads],
-            place=place,
-            set_place=place[heads],
+            set_place=frame["place"].to_numpy()[heads],
             in_set=has_set,
             cluster=np.where(t, area, np.where(of_set, area[heads], own)).astype(str),
         )
@@ -325,8 +322,8 @@ class Draw:
         cells = cells[cells["weight"] > 0]
         start, caution = self.starts(treatment)
         cells = cells.assign(first_treated=cells["area_id"].map(start).astype(float))
-        codes, row = self._positions(outcome.table)
-        to_cell = np.full(len(codes) + 1, -1)  # the last is for rows of no LSOA
+        places, row = self._positions(outcome.table)
+        to_cell = np.full(places + 1, -1)  # the last is for rows of no LSOA
         to_cell[cells["place"].to_numpy()] = np.arange(len(cells))
         at = to_cell[row]
         raw = source[outcome.column].to_numpy(dtype=float, na_value=np.nan)

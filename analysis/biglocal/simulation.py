@@ -282,7 +282,6 @@ def _design(draw: Draw, analysis: Analysis, base: float) -> Design:
         draw,
         study=replace(draw.study, outcomes={**draw.study.outcomes, outcome.name: plain}),
         tier=replace(draw.tier, _kept=kept),
-        _rows={},  # the table's are in another order now
     ).sample(analysis)
     frame = sample.frame.drop(columns="effect", errors="ignore")
     return Design(replace(sample, frame=frame), frame["y"].to_numpy().astype(np.int64), effects(frame, base))
