@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Mask = NDArray[np.bool_]
 
-BATCH = 27  # draws of a task
+BATCH = 9  # draws of a task: some seconds, so that no worker waits long for the last
 TAIL = 0.01  # winsorised on either side
 PER_ROW = 6  # estimate, standard error, units, treated units, clusters, the fewest persons compared
 SHARED = (0, 1, 4)  # of these, what a draw says
