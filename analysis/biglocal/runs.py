@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import logging
 import operator
 import os
@@ -28,7 +29,6 @@ import tempfile
 import threading
 import time
 import traceback
-import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -485,6 +485,7 @@ class _Cluster:
         self.done: queue.SimpleQueue[tuple[Any, Any, Exception | None]] = queue.SimpleQueue()
         self.found: dict[Any, tuple[Any, Exception | None] | None] = {}  # of what is wanted; None: not yet
         self.code = pickle.dumps(_read_in_worker)
+        self.number = itertools.count()  # of a task: no two of a scheduler have the same key
         self.reader = client.submit(pickle.loads, self.code, pure=False)
 
     def send(self, value: Any) -> Any:
@@ -496,7 +497,7 @@ class _Cluster:
         places = [i for i, a in enumerate(arguments) if isinstance(a, self.future)]
         others = [a for a in arguments if not isinstance(a, self.future)]
         task = pickle.dumps((function, places, others), 5)
-        key = f"{getattr(function, '__name__', 'task').strip('_')}-{uuid.uuid4()}"
+        key = f"{getattr(function, '__name__', 'task').strip('_')}-{self.client.id}-{next(self.number)}"
         sent = (arguments[i] for i in places)
         future = self.client.submit(operator.call, self.reader, stamp(), task, *sent, key=key)
         self.found[future] = None
