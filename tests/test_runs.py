@@ -332,7 +332,9 @@ def slow(seconds: float, i: int) -> int:
 
 def test_workers_that_cannot_read_a_task_are_named(machines: Machines, tmp_path: Path) -> None:
     machines.scheduler()
-    machines.worker(path=str(tmp_path))  # the package is not there
+    hidden = "raise ModuleNotFoundError(\"No module named 'biglocal'\")"  # also where it is installed
+    (tmp_path / "biglocal.py").write_text(hidden, encoding="utf-8")
+    machines.worker(path=str(tmp_path))
     said = (
         r"^1 of 1 workers cannot read their tasks, tcp://.* the first: ModuleNotFoundError: No module named 'biglocal'."
     )
