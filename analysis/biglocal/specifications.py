@@ -118,6 +118,18 @@ def expand(study: Study, outcome: str) -> tuple[tuple[Specification, ...], dict[
 
     Raises `StudyError` where the study has no multiverse.
     """
+    kept = []
+    lost: dict[str, int] = {}
+    for one, reason in _judged(study, outcome):
+        if reason:
+            lost[reason] = lost.get(reason, 0) + 1
+        else:
+            kept.append(one)
+    return tuple(kept), lost
+
+
+def _judged(study: Study, outcome: str) -> Iterator[tuple[Specification, str]]:
+    """Every combination, with the first reason that rules it out, or none."""
     m, chosen = multiverse(study), study.outcomes[outcome]
     spans: dict[str, tuple[int, int] | None] = dict.fromkeys(m.window)
     shortest_first = sorted(m.window, key=lambda w: (m.window[w].last_year - m.window[w].first_year, w))
@@ -125,15 +137,8 @@ def expand(study: Study, outcome: str) -> tuple[tuple[Specification, ...], dict[
         span = years_of(m, chosen, window)
         spans[window] = None if span in spans.values() else span
     rules = [r for r in m.rules if not r.outcomes or outcome in r.outcomes]
-    kept = []
-    lost: dict[str, int] = {}
     for one in combinations(m):
-        reason = _impossible(study, m, chosen, spans[one.window], one) or _indefensible(rules, one)
-        if reason:
-            lost[reason] = lost.get(reason, 0) + 1
-        else:
-            kept.append(one)
-    return tuple(kept), lost
+        yield one, _impossible(study, m, chosen, spans[one.window], one) or _indefensible(rules, one)
 
 
 def years_of(m: Multiverse, outcome: Outcome, window: str) -> tuple[int, int]:
@@ -225,10 +230,12 @@ def check(study: Study, file: str, named: Callable[..., None], covariates: list[
     if not 1 <= m.bands <= 100:
         refuse("bands", f"{m.bands} is out of range", "Give 1 to 100.")
     for outcome in m.outcomes:
-        specs = expand(study, outcome)[0]
+        left = (s for s, reason in _judged(study, outcome) if not reason)
+        persons = study.outcomes[outcome].table in PERSONS
+        specs = list(left if persons else itertools.islice(left, 1))  # of the others, that there is one
         if not specs:
             refuse("rules", f"no specification is left for {outcome}", "Take a rule out.")
-        for dimension, options in SURVEY.items() if study.outcomes[outcome].table in PERSONS else ():
+        for dimension, options in SURVEY.items() if persons else ():
             if odd := sorted({getattr(s, dimension) for s in specs} - {*options}):
                 seen = (
                     f"{dimension} {', '.join(odd)} is left for {outcome}, of which other persons are asked every year"
