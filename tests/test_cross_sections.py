@@ -128,7 +128,8 @@ def test_a_planted_effect_moves_every_specification_by_itself() -> None:
 def test_answers_are_added_up_by_lsoa_and_year() -> None:
     draw = asked()
     survey, places = draw.tier.table("survey"), draw.places().index
-    found = cross_sections.answers(survey, MOOD, places, np.arange(2010, 2021))
+    lie = draw.positions("survey")
+    found = cross_sections.answers(survey, MOOD, *lie, np.arange(2010, 2021))
     good = survey[(survey["mood"] != -8) & (survey["weight"] > 0)]
     assert found.persons.sum() == len(good)
     assert not found.persons[[0, -1]].any()  # no years of the outcome
@@ -137,7 +138,7 @@ def test_answers_are_added_up_by_lsoa_and_year() -> None:
     assert found.by_weight[:, at].sum() == pytest.approx((own["weight"] * own["mood"]).sum())
     assert found.of(np.array([at, 3])).first().tolist() == [own["year"].min(), np.inf]
     with pytest.raises(Inapplicable, match="Mood: no values of mood"):
-        cross_sections.answers(survey.assign(mood=-8), MOOD, places, np.arange(2011, 2020))
+        cross_sections.answers(survey.assign(mood=-8), MOOD, *lie, np.arange(2011, 2020))
 
 
 def test_an_outcome_that_the_tier_lacks_leaves_the_others() -> None:

@@ -62,18 +62,13 @@ class Answers:
         return np.where(there.any(axis=0), self.years[there.argmax(axis=0)], np.inf)
 
 
-def answers(table: pd.DataFrame, outcome: Outcome, places: pd.Index, years: Ints) -> Answers:
-    """The answers of `table`, a row a person, by the LSOAs of `places` and `years` (T,), of which none is missing.
+def answers(table: pd.DataFrame, outcome: Outcome, places: int, at: Ints, years: Ints) -> Answers:
+    """The answers of `table`, a row a person, by LSOA, `at` (rows,) among so many `places`, -1 for none, and by `years`
+    (T,), of which none is missing.
 
     Raises `Inapplicable` where there is none."""
     import numpy as np
-    import pandas as pd
 
-    code = table["lsoa11"]
-    if isinstance(code.dtype, pd.CategoricalDtype):  # one look at each LSOA, not at each of a million rows
-        at = np.append(places.get_indexer(code.cat.categories), -1)[code.cat.codes.to_numpy()]
-    else:
-        at = places.get_indexer(pd.Index(code))
     year = table["year"].to_numpy(dtype=int)
     y = table[outcome.column].to_numpy(dtype=float, na_value=np.nan)
     weight = table["weight"].to_numpy(dtype=float)
@@ -91,8 +86,8 @@ def answers(table: pd.DataFrame, outcome: Outcome, places: pd.Index, years: Ints
     y = y * outcome.scale
 
     def added(values: Floats | None) -> Floats:
-        wide = np.bincount(cell, values, len(places) * len(years))
-        return np.asarray(wide, dtype=float).reshape(len(places), len(years)).T.copy()
+        wide = np.bincount(cell, values, places * len(years))
+        return np.asarray(wide, dtype=float).reshape(places, len(years)).T.copy()
 
     return Answers(years, added(None), added(weight), added(weight * y), added(y))
 

@@ -39,7 +39,6 @@ from biglocal.whole_series import (
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from numpy.typing import NDArray
 
     from biglocal.sample import Draw
@@ -261,7 +260,7 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
             if chosen.table in PERSONS:
                 first = min(w.first_year for w in m.window.values())
                 years = np.arange(first, max(w.last_year for w in m.window.values()) + 1)
-                said[name] = answers(draw.tier.table(chosen.table), chosen, frame.index, years)
+                said[name] = answers(draw.tier.table(chosen.table), chosen, *draw.positions(chosen.table), years)
             else:
                 some = {window: years_of(m, chosen, window) for window in dict.fromkeys(s.window for s in specs)}
                 treatments = [study.treatments[t].year for t in dict.fromkeys(s.treatment for s in specs)]
@@ -270,7 +269,7 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
                     starts[t]
                     for t in sorted({s.treatment for s in specs if study.treatments[s.treatment].year is None})
                 ]
-                for window, one in _series(draw, frame.index, chosen, some, x, common, dated):
+                for window, one in _series(draw, chosen, some, x, common, dated):
                     found[name, window] = one
             wanted[name] = set(specs)
         except Inapplicable as e:
@@ -302,27 +301,25 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
 
 def _series(
     draw: Draw,
-    places: pd.Index,
     outcome: Outcome,
     windows: dict[str, tuple[int, int]],
     x: Floats,
     common: Sequence[int],
     dated: Sequence[Floats],
 ) -> Iterator[tuple[str, Series]]:
-    """An outcome of LSOAs by window, with the covariates `x` (N, K) of `places`.
+    """An outcome of LSOAs by window, with the covariates `x` (N, K).
 
     Raises `Inapplicable` where it has no values."""
     import numpy as np
-    import pandas as pd
 
     panel = draw.tier.table(outcome.table)
-    at = places.get_indexer(pd.Index(panel["lsoa11"]))
+    places, at = draw.positions(outcome.table)
     year = panel["year"].to_numpy(dtype=int)
     first, last = min(w[0] for w in windows.values()), max(w[1] for w in windows.values())
     years = np.arange(first, last + 1)
     y = panel[outcome.column].to_numpy(dtype=float, na_value=np.nan)
     y = np.where(np.isin(y, outcome.codes_missing), np.nan, y)
-    wide = np.full((len(places), len(years)), np.nan)
+    wide = np.full((places, len(years)), np.nan)
     here = (at >= 0) & (year >= first) & (year <= last)
     wide[at[here], year[here] - first] = y[here]
     if not np.isfinite(wide).any():
@@ -411,11 +408,10 @@ class _Matched:
         cells = draw.matched(comparison)[0]
         cells = cells[cells["weight"] > 0]
         treated = cells["treated"].to_numpy() == 1
-        sets = bool(cells["in_set"].any())
-        head = np.arange(len(cells))
-        if sets:
-            code = pd.Index(cells["lsoa11"])
-            head = np.where(cells["in_set"], code.get_indexer(pd.Index(cells["set_lsoa"])), head)
+        place = cells["place"].to_numpy()
+        at = np.full(len(world.population), -1)
+        at[place] = np.arange(len(cells))
+        head = at[cells["set_place"].to_numpy()]
         named = pd.Index(world.places.names).get_indexer(pd.Index(cells["area_id"].astype(object)))
         area = np.where(treated, named, -1)[head]
         cluster = pd.factorize(cells["cluster"], sort=True)[0]
@@ -423,8 +419,8 @@ class _Matched:
         turned = np.empty_like(order)
         turned[order] = np.arange(len(order))
         return cls(
-            cells["place"].to_numpy()[order], cells["weight"].to_numpy(dtype=float)[order], treated[order],
-            turned[head[order]], area[order], np.flatnonzero(np.diff(cluster[order], prepend=-1)), sets,
+            place[order], cells["weight"].to_numpy(dtype=float)[order], treated[order], turned[head[order]],
+            area[order], np.flatnonzero(np.diff(cluster[order], prepend=-1)), bool(cells["in_set"].any()),
         )  # fmt: skip
 
     def estimates(

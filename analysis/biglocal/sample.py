@@ -56,7 +56,7 @@ class Draw:
     study: Study
     tier: Tier
     _matched: dict[str, tuple[pd.DataFrame, tuple[Step, ...]]] = field(default_factory=dict)
-    _rows: dict[str, tuple[list[pd.DataFrame], int, NDArray[np.int64]]] = field(default_factory=dict)  # `_positions`
+    _rows: dict[str, tuple[list[pd.DataFrame], int, NDArray[np.int64]]] = field(default_factory=dict)  # `positions`
     _places: pd.DataFrame | None = None  # of a list put in the place of the tier's own, see `relabelled`
 
     def sample(self, analysis: Analysis) -> Sample:
@@ -86,7 +86,7 @@ class Draw:
             self._matched[name] = self._match(self.study.comparisons[name])
         return self._matched[name]
 
-    def _positions(self, table: str) -> tuple[int, NDArray[np.int64]]:
+    def positions(self, table: str) -> tuple[int, NDArray[np.int64]]:
         """How many LSOAs there are, and the position of each row's among them sorted by code, -1 for none; made once a
         table."""
         of = [self.tier.table("areas"), self.tier.table(table)]
@@ -238,7 +238,7 @@ class Draw:
         columns = {o: self.study.outcomes[o].column for o, _ in wanted.values()}
         before = panel[panel["year"] < start]
         out: dict[str, NDArray[np.float64]] = {}
-        _, at = self._positions("area_panel")
+        _, at = self.positions("area_panel")
         at = at[(panel["year"] < start).to_numpy()]
         year = before["year"].to_numpy(dtype=float)
         for name, column in columns.items():
@@ -322,7 +322,7 @@ class Draw:
         cells = cells[cells["weight"] > 0]
         start, caution = self.starts(treatment)
         cells = cells.assign(first_treated=cells["area_id"].map(start).astype(float))
-        places, row = self._positions(outcome.table)
+        places, row = self.positions(outcome.table)
         to_cell = np.full(places + 1, -1)  # the last is for rows of no LSOA
         to_cell[cells["place"].to_numpy()] = np.arange(len(cells))
         at = to_cell[row]
