@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -206,11 +205,10 @@ def test_errors_of_years_move_together() -> None:
     assert drawn.net_benefit.std() == pytest.approx(0.021 * RESIDENTS * VALUE, rel=0.01)
 
 
-def test_a_hundred_thousand_draws_take_less_than_a_second_and_come_again() -> None:
+def test_a_hundred_thousand_draws_come_again() -> None:
     ranges = {"value": Range(10_000, 13_000, 16_000), "share": Range(0.5, 1, 1)}
-    error, start = dict.fromkeys(FLAT, 0.002), time.perf_counter()
+    error = dict.fromkeys(FLAT, 0.002)
     one = simulate(FLAT, error, 144, RESIDENTS, SPENT, PLAIN, draws=100_000, rng=rng(), **ranges)
-    assert time.perf_counter() - start < 1
     two = simulate(
         dict(reversed(FLAT.items())), error, 144, RESIDENTS, SPENT, PLAIN, draws=100_000, rng=rng(), **ranges
     )
