@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 
 import biglocal.runs
-from biglocal import recovery, run
+from biglocal import estimate, recovery, run
 from biglocal.data import load as data_load
 from biglocal.data.load import Tier
 from biglocal.model import Analysis, BiglocalError, Inapplicable
@@ -441,3 +443,56 @@ def test_a_scheduler_that_dies_is_said_and_the_run_goes_on_at_another(
     machines.scheduler()
     machines.worker()
     assert table(tmp_path, few, scheduler=machines.address) == plain
+
+
+LONG = [f"effects/{outcome}/all/nearest/twfe/common_start/randomisation" for outcome in ("samhi", "high_anxiety")]
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study with more draws than one task makes of a test."""
+    path = tmp_path_factory.mktemp("study") / "study.toml"
+    text = PATH.read_text(encoding="utf-8").replace("draws_quick = 999", "draws_quick = 40_000")
+    path.write_text(text.replace("draws_full = 9_999", "draws_full = 40_000"), encoding="utf-8")
+    return path
+
+
+def test_a_long_test_is_made_by_many_tasks_and_goes_on_where_it_was_killed(
+    long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(name: str, **how: Any) -> bytes:
+        run.reproduce("synthetic", outputs=tmp_path / name, study_path=long, only=LONG, **how)
+        assert not (tmp_path / name / "synthetic" / run.TASKS).exists()
+        return (tmp_path / name / "synthetic" / "results.csv").read_bytes()
+
+    part, called, ticks = estimate._part, [], []
+
+    def counted(limit: int) -> Callable[..., Any]:
+        def one(*arguments: Any) -> Any:
+            if len(called) == limit:
+                raise KeyboardInterrupt
+            called.append(arguments[2:])
+            return part(*arguments)
+
+        return one
+
+    @contextmanager
+    def progress(total: int) -> Iterator[Callable[[int], None]]:
+        assert total == 8  # the journal may have half of the first: its parts are put together again
+        yield ticks.append
+
+    monkeypatch.setattr(estimate, "_part", counted(5))
+    with pytest.raises(KeyboardInterrupt):
+        found("one")
+    assert {name for name, _ in called} == {*LONG}
+    held = tmp_path / "one" / "synthetic" / run.TASKS / "effects"
+    assert sorted(len(kept(path)) for path in held.iterdir()) == [2, 3]
+    monkeypatch.setattr(estimate, "_part", counted(7))
+    one = found("one", progress=progress)
+    assert len(called) == len({*called}) == 6
+    assert sum(ticks) == 8
+    monkeypatch.undo()
+    assert found("two", jobs=2) == one
+    assert found("dask", scheduler="local:2") == one
+    monkeypatch.setattr(import_module("biglocal.inference.randomisation"), "PART", 10**6)
+    assert found("whole") == one

@@ -155,7 +155,7 @@ def test_the_same_rows_from_one_worker_and_from_two(
     one, two = ({a.id: fit for a, fit in estimate.estimate(draw, wanted, 0, jobs, ticks.append)} for jobs in (1, 2))
     assert repr(one) == repr(two)
     assert set(one) == {a.id for a in wanted}
-    assert sum(ticks) == 2 * sum(estimate.steps(draw.study, a) for a in wanted)
+    assert sum(ticks) == 2 * sum(estimate.steps(draw.study, a, 0) for a in wanted)
 
 
 def test_fewer_methods_draw_the_same_replications(draw: Draw, plan: list[Analysis]) -> None:

@@ -23,6 +23,7 @@ from biglocal.study import ON_REQUEST, expand, family, file_of, options, seeded_
 if TYPE_CHECKING:
     import numpy as np
 
+    from biglocal.inference.randomisation import Randomisation
     from biglocal.sample import Draw
 
 UNITS = {  # of terms that are not in their outcome's
@@ -51,6 +52,8 @@ OF_ALL = (
     "drawn_beyond",
 )  # level and period are no group of rows
 Result = tuple[Analysis, "Fit | str"]
+Found = tuple[Analysis, "Fit | str | Randomisation"]  # the last: a test that is not drawn yet
+DRAWS_A_STEP = 10_000  # of a randomisation test, in a progress bar
 
 
 def check_levels(draw: Draw, analyses: Sequence[Analysis]) -> None:
@@ -64,13 +67,13 @@ def check_levels(draw: Draw, analyses: Sequence[Analysis]) -> None:
                 draw.sample(analysis)
 
 
-def steps(study: Study, analysis: Analysis) -> int:
+def steps(study: Study, analysis: Analysis, draws: int) -> int:
     """How much an analysis counts in a progress bar."""
     policy = study.policy
     many = {"placebo": policy.placebo_lists, "simulation": policy.simulations, "recovery": policy.recoveries}
     many["simulated_power"] = policy.power_simulations
     many["multiverse"] = study.multiverse.draws if study.multiverse else 1
-    return many.get(analysis.part, 1)
+    return many.get(analysis.part, max(1, draws // DRAWS_A_STEP if analysis.inference == "randomisation" else 1))
 
 
 def estimate(
@@ -87,9 +90,10 @@ def estimate(
 ) -> Iterator[Result]:
     """Each analysis with its complete fit, or with the reason why there is none, as they come; parts on request last.
 
-    Analyses of one sample share it, and those that differ in their inference alone share one fit. `jobs`,
-    `scheduler`, `say`: see `runs.pool`. `advance` is called as `steps` are done. With `held`, a folder for what may be
-    confidential, and `digests` of the analyses, what a part on request has done is kept there until `forget`.
+    Analyses of one sample share it, and those that differ in their inference alone share one fit. A test of very many
+    draws is made by many tasks. `jobs`, `scheduler`, `say`: see `runs.pool`. `advance` is called as `steps` are done.
+    With `held`, a folder for what may be confidential, and `digests` of the analyses, what such a test or a part on
+    request has done is kept there until `forget`.
     """
     apart = (*ON_REQUEST, "families")
     with pool(jobs, scheduler, held, say) as calls:
@@ -97,10 +101,16 @@ def estimate(
         families = [a for a in analyses if a.part == "families"]
         if calls.engine and (ordinary or families):
             _match(draw, [*ordinary, *families], calls)
+        long: list[tuple[Analysis, Randomisation]] = []
         for found in calls.each(itertools.chain(_fits(draw, ordinary, draws), _families(draw, families, draws))):
-            for result in found:
-                advance(1)
-                yield result
+            for a, fit in found:
+                if isinstance(fit, Fit | str):
+                    advance(steps(draw.study, a, draws))
+                    yield a, fit
+                else:
+                    long.append((a, fit))
+        for a, test in long:
+            yield a, _in_parts(draw.study, a, test, _runs(calls, [a], digests or {}), advance)
         for part in ON_REQUEST:
             wanted = [a for a in analyses if a.part == part]
             if wanted:  # imported by name: a change to one part computes no row of another again
@@ -125,6 +135,30 @@ def _runs(calls: Pool, wanted: Sequence[Analysis], digests: Mapping[str, str]) -
         return calls.ordered(items, f"{wanted[0].part}/{key}-{count[key]}")
 
     return runs
+
+
+def _in_parts(
+    study: Study,
+    analysis: Analysis,
+    test: Randomisation,
+    runs: Callable[..., Iterator[Any]],
+    advance: Callable[[int], None],
+) -> Fit | str:
+    """A long test, its draws shared out among all workers and kept as they come; `advance` by its `steps` in all."""
+    drawn: list[Any] = []
+    parts, done, all_ = test.parts(), 0, steps(study, analysis, test.draws)
+    for found in runs((_part, (test, study.seed, analysis.id, some)) for some in parts):
+        drawn.append(found)
+        before, done = done, all_ * len(drawn) // len(parts)
+        advance(done - before)
+    try:
+        return test.completed(*drawn)
+    except Inapplicable as e:
+        return str(e)
+
+
+def _part(test: Randomisation, seed: int, name: str, some: range) -> Any:
+    return test.part(generator(seed, name), some)
 
 
 def _match(draw: Draw, analyses: Sequence[Analysis], calls: Pool) -> None:
@@ -160,7 +194,7 @@ def drawn_as(study: Study, analysis: Analysis) -> Analysis:
     return replace(analysis, id="", part="", inference="", estimator=analysis.estimator if adds else "")
 
 
-def alike(draw: Draw, analyses: Sequence[Analysis], draws: int) -> list[Result]:
+def alike(draw: Draw, analyses: Sequence[Analysis], draws: int) -> list[Found]:
     """Analyses that are drawn alike: one sample, then one fit for those that differ in inference alone."""
     groups: dict[Analysis, list[Analysis]] = {}
     for a in analyses:
@@ -195,8 +229,9 @@ def _options(study: Study, analysis: Analysis) -> dict[str, Any]:
     return options(study, analysis.estimator) | ({"of": "association"} if analysis.exposure else {})
 
 
-def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) -> list[Result]:
-    """Estimate one sample once, and complete the fit by each inference asked of it. A string is a reason not to.
+def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) -> list[Found]:
+    """Estimate one sample once, and complete the fit by each inference asked of it. A string is a reason not to, and a
+    test comes back undrawn that is too long for one task.
 
     Where the outcome is one of persons, the persons behind each term are counted.
     """
@@ -217,7 +252,7 @@ def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) 
     if not isinstance(fit, Fit):
         file = f"estimators/{file_of(study, group[0].estimator)}.py"
         raise StudyError(f"{file}: estimate(sample) gave a {type(fit).__name__}. Return a Fit, as model.py has it.")
-    out: list[Result] = []
+    out: list[Found] = []
     outcome = study.outcomes.get(group[0].outcome)
     members = bool(group[0].respondents) and group[0].part != "members_truth"  # what is true is nobody's answer
     persons = members or (outcome is not None and outcome.table in PERSONS and not group[0].respondents)
@@ -225,6 +260,11 @@ def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) 
     for analysis in group:
         infer = inference.infer(analysis.inference, policy.conf_level, draws, policy.power)
         try:
+            if analysis.inference == "randomisation" and not analysis.respondents:
+                known = replace(fit, terms=tuple(map(count, fit.terms))) if count else fit
+                if test := inference.apart(sample, known, conf_level=policy.conf_level, draws=draws):
+                    out.append((analysis, test))
+                    continue
             done = infer(function, sample, fit, generator(study.seed, analysis.id))
             if analysis.respondents:
                 done = with_minimum_detectable(done, target=policy.power, alpha=1 - policy.conf_level)

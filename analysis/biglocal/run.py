@@ -342,7 +342,7 @@ def _estimate(
         estimate.check_levels(draw, todo)
         worth.check(study, tier)
         say(f"estimating {len(todo)} analyses")
-        with _journal(out) as write, _bar(progress, sum(estimate.steps(study, a) for a in todo)) as advance:
+        with _journal(out) as write, _bar(progress, sum(estimate.steps(study, a, draws) for a in todo)) as advance:
             estimated = [a for a in todo if a.part != MONEY]
             jobs, scheduler = workers
             for analysis, fit in estimate.estimate(

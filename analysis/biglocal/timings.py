@@ -18,6 +18,7 @@ from biglocal.study import ON_REQUEST, ROOT
 
 PATH = ROOT / "analysis" / "timings.toml"
 AREAS = 189_000  # England's output areas: the size at which `scale` is measured
+CLUSTERS = 900  # Big Local areas and those compared with them, to which it deals there
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,8 @@ def on_paper(
     """What the plan's main steps would take on `areas` areas with `permutations`, in Markdown, from measured constants.
 
     Linear in areas and permutations from what was measured at `AREAS`; every fit is taken to be on all areas, which
-    matching leaves far fewer of, so seconds are at most these. A test is one task: no number of cores makes the step
-    shorter than one of its tasks.
+    matching leaves far fewer of, so seconds are at most these. A core takes whole tasks, and the parts of one long
+    test are shared out at a time.
 
     Raises `BiglocalError` where the constants were not measured.
     """
@@ -170,20 +171,23 @@ def on_paper(
     once = [a for a in plan if a.part not in ON_REQUEST]
     tests = sum(a.inference == "randomisation" for a in once)
 
-    def test(of: str, by_area: bool) -> float:
-        return one[f"{of}_test"].seconds * grown + permutations * one[f"{of}_draw"].seconds * (1 if by_area else grown)
+    from biglocal.inference.randomisation import a_part
 
-    steps = (
-        (
-            "match a comparison",
-            len({a.comparison for a in once if a.comparison}),
-            one["match"].seconds * grown,
-            "match",
-        ),
-        ("fit an analysis", len(once), one["fit"].seconds * grown, "fit"),
-        ("test it, dealt to Big Local areas", tests, test("area", True), "area_draw"),
-        ("test it, dealt to single areas", tests, test("unit", False), "unit_draw"),
-    )
+    # name, how many after one another, tasks of each, seconds of a task, what was measured of its memory
+    steps = [
+        ("match a comparison", 1, len({a.comparison for a in once if a.comparison}), one["match"].seconds, "match"),
+        ("fit an analysis", 1, len(once), one["fit"].seconds, "fit"),
+        ("prepare its test", 1, tests, max(one["area_test"].seconds, one["unit_test"].seconds), "unit_test"),
+    ]
+    steps = [(name, turns, count, each * grown, at) for name, turns, count, each, at in steps]
+    for name, units, at, by in (
+        ("Big Local areas", CLUSTERS, "area_draw", 1.0),
+        ("single areas", areas, "unit_draw", grown),
+    ):
+        part = min(a_part(units, permutations), permutations)
+        parts = -(-permutations // part)
+        turns, count = (tests, parts) if parts > 1 else (1, tests)
+        steps.append((f"draw it, dealt to {name}", turns, count, part * one[at].seconds * by, at))
     lines = [
         f"{areas:,} areas, 9 years, {permutations:,} permutations; by constants measured at {AREAS:,} areas on "
         f"{timings.machine.rstrip('.')}.",
@@ -191,9 +195,9 @@ def on_paper(
         "| step | tasks | one | " + " | ".join(f"{n} cores" for n in cores) + " | memory of a process |",
         "| :--- | ---: " + "| ---: " * (len(cores) + 2) + "|",
     ]
-    for name, count, each, at in steps:
-        of = (duration(each * -(-count // n)) for n in cores)  # whole tasks
+    for name, turns, count, each, at in steps:
+        of = (duration(turns * each * -(-count // n)) for n in cores)
         memory = f"{one[at].memory_mb * max(grown, 0.2) / 1024:.1f} GiB"
-        lines.append(f"| {name} | {count} | {duration(each)} | " + " | ".join(of) + f" | {memory} |")
-    least = "A core takes whole tasks, and a test is one: beyond a core a task, more of them make no step shorter."
+        lines.append(f"| {name} | {turns * count:,} | {duration(each)} | " + " | ".join(of) + f" | {memory} |")
+    least = "A core takes whole tasks; the parts of one long test are shared out at a time."
     return "\n".join([*lines, "", least])

@@ -22,7 +22,7 @@ from biglocal.matching import nearest
 from biglocal.model import BiglocalError
 from biglocal.timings import Cost
 
-AREAS, YEARS, CLUSTERS = timings.AREAS, 9, 900
+AREAS, YEARS, CLUSTERS = timings.AREAS, 9, timings.CLUSTERS
 
 
 def panel(areas: int) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def test_each_draw_is_what_a_refit_gives(level: str, more: str, kinds: int, monk
     design = dealing(f["y"], start[units], f[level], time=time, cluster=f["cluster"], statistic="t", **beside)
     assert (design.cells.kind is None) == (kinds == 0)
     deal = design.deal
-    who = next(deal.draw(20, False, np.random.default_rng(0)))
+    who = next(deal.draw(20, False, np.random.default_rng(0), range(20)))
     assert all(len(set(row)) == len(row) for row in who.tolist())
     b0, b1, q0, q1, q2 = _terms(design.cells, who, deal.label, "t")
     np.testing.assert_allclose(_terms(design.cells, who, deal.label, "coefficient")[:2], (b0, b1), rtol=1e-15)
@@ -87,7 +88,7 @@ def test_dealing_is_the_shuffle_of_fisher_and_yates(treated: int, monkeypatch: p
     label[rng.choice(np.arange(20, 100), treated, replace=False)] = rng.integers(0, 3, treated)
     mixed = rng.permutation(100)
     deal = _Deal(layer[mixed], label[mixed])
-    pieces = list(deal.draw(90, False, np.random.default_rng(7)))
+    pieces = list(deal.draw(90, False, np.random.default_rng(7), range(90)))
     assert [len(p) for p in pieces] == [40, 40, 10]
     stream = np.random.default_rng(7)
     for piece in pieces:
@@ -191,6 +192,40 @@ def test_study_path(mixed: bool) -> None:
     assert att.conf_low < att.estimate < att.conf_high
     assert np.isnan(att.std_error)
     assert att.statistic == pytest.approx(twfe.estimate(s).terms[0].estimate / twfe.estimate(s).terms[0].std_error)
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["whole clusters", "units within matched sets"])
+def test_a_test_in_parts_is_the_whole_test(mixed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part from the generator as it was at the start, in any order: the same fit, to the last digit."""
+    s = staggered()
+    if mixed:
+        s = Sample(s.frame.assign(cluster=s.frame["unit"] % 8), "points")
+    fit = twfe.estimate(s)
+    known = replace(fit, terms=(replace(fit.terms[0], n_persons=70, n_least=20),))
+    assert inference.apart(s, known, conf_level=0.9, draws=499) is None
+    monkeypatch.setattr(import_module("biglocal.inference.randomisation"), "HELD", 20 * (40 if mixed else 12))
+    test = inference.apart(s, known, conf_level=0.9, draws=499)
+    assert test is not None
+    parts = test.parts()
+    assert [len(p) for p in parts] == [80] * 6 + [19]
+    assert list(itertools.chain(*parts)) == list(range(499))
+    found = {p: test.part(np.random.default_rng(5), p) for p in reversed(parts)}
+    done = test.completed(*(found[p] for p in parts))
+    whole = inference.randomisation(twfe.estimate, s, fit, np.random.default_rng(5), conf_level=0.9, draws=499)
+    assert {(t.n_persons, t.n_least) for t in done.terms} == {(70, 20)}
+    assert repr(replace(done, terms=tuple(replace(t, n_persons=None, n_least=None) for t in done.terms))) == repr(whole)
+
+
+def test_all_assignments_are_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("biglocal.inference.randomisation"), "HELD", 1)
+    s = panel(seed=6, effect=0.1, clusters=6)
+    test = inference.apart(s, fit := twfe.estimate(s), conf_level=0.95, draws=10_000)
+    assert test is not None
+    assert test.parts() == [range(test.count)]
+    done = test.completed(test.part(np.random.default_rng(5), range(test.count)))
+    assert done.facts["enumerated"]
+    whole = inference.randomisation(twfe.estimate, s, fit, np.random.default_rng(9), conf_level=0.95, draws=10_000)
+    assert repr(done) == repr(whole)
 
 
 @pytest.mark.parametrize("clusters", [6, 20], ids=["enumerated", "drawn"])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from biglocal.estimators import correction
-from biglocal.inference.randomisation import Dealing, dealing_of, dealt_by, judged
+from biglocal.inference.randomisation import Dealing, dealing_of, dealt_by, judged, terms_of
 from biglocal.inference.regression import Regression, by_group, coded, of_sample, parameters
 from biglocal.inference.satterthwaite import corrected_fit
 from biglocal.inference.wild import Scores, check_clusters, scores, wild_test
@@ -201,12 +201,13 @@ class ManyRandomised:
         cells, split = self.design.cells, len(self.design.cells.own)
         found = self.sums.of(y)
         out = np.full((len(y), 5), np.nan)
-        enumerated, pieces = self.design.deal.dealt(draws, rng())
+        deal = self.design.deal
+        enumerated, pieces = deal.dealt(draws, rng())
         assignments = list(pieces)
         for r, one in enumerate(found):
             mine = replace(cells, own=one[:split], outcome=one[split:].reshape(cells.outcome.shape))
             test = judged(
-                mine, self.design.deal, assignments, enumerated, statistic="t", conf_level=level,
+                mine, deal, terms_of(mine, deal, assignments, "t"), enumerated, statistic="t", conf_level=level,
                 ends=ends is None or r in ends,
             )  # fmt: skip
             out[r] = test.estimate, np.nan, test.conf_low, test.conf_high, test.p_value

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Statistic = Literal["coefficient", "t"]
 HELD = 16_000_000  # cells of a chunk of draws
+PART = 4  # chunks that are drawn and worked out by themselves: a second or two
 CACHED = 60_000  # of these what is worked on at once: more would leave the processor's cache
 KINDS = 200  # of units by their place in the design, at most: in a balanced panel there is one a start
 TIES = 1e-9  # relative: an assignment as far out as the real one, up to rounding, is as far out
@@ -201,15 +202,21 @@ def tested(
 ) -> RandomisationTest:
     """The test of one outcome, from its sums; see `randomise`."""
     enumerated, assignments = deal.dealt(draws, rng)
-    return judged(
-        cells, deal, assignments, enumerated, statistic=statistic, hypothesis=hypothesis, conf_level=conf_level
-    )
+    terms = terms_of(cells, deal, assignments, statistic)
+    return judged(cells, deal, terms, enumerated, statistic=statistic, hypothesis=hypothesis, conf_level=conf_level)
+
+
+def terms_of(
+    cells: Cells, deal: _Deal, assignments: Iterable[NDArray[np.int32]], statistic: Statistic
+) -> list[NDArray[np.float64]]:
+    """What `judged` needs of each assignment, chunk by chunk: (5, draws) each."""
+    return [_terms(cells, who, deal.label, statistic) for who in assignments]
 
 
 def judged(
     cells: Cells,
     deal: _Deal,
-    assignments: Iterable[NDArray[np.int32]],
+    terms: Sequence[NDArray[np.float64]],
     enumerated: bool,
     *,
     statistic: Statistic,
@@ -217,13 +224,12 @@ def judged(
     conf_level: float = 0.95,
     ends: bool = True,
 ) -> RandomisationTest:
-    """The test of one outcome under assignments already dealt, which others may share.
+    """The test of one outcome from the `terms_of` its assignments.
 
     `ends`: whether the interval is wanted, else NaN.
     """
     real = _terms(cells, deal.real, deal.label, statistic)
-    chunks = [_terms(cells, who, deal.label, statistic) for who in assignments]
-    everything = np.concatenate(chunks, axis=1)
+    everything = np.concatenate(terms, axis=1)
     # under these alone is there an effect to estimate, and the real assignment is among them
     everything = everything[:, np.isfinite(everything[0])]
     count = len(everything[0])
@@ -277,22 +283,89 @@ def randomisation(
     comparison units together (matched sets), units are shuffled within clusters; else whole clusters are shuffled.
     Raises `Inapplicable` for a fit that is not one two-way fixed-effects `att`, and as `randomise`.
     """
-    att = sole_att(fit, "randomisation inference")
+    test = prepared(sample, fit, conf_level, draws, assigned, strata, statistic)
+    return test.completed(test.part(rng, range(test.count)))
+
+
+def apart(sample: Sample, fit: Fit, *, conf_level: float, draws: int) -> Randomisation | None:
+    """The test of `randomisation` where it is long enough to be made in parts, each by itself; else None.
+
+    The parts give the same p-value and interval, to the last digit. Raises `Inapplicable` as `randomisation`.
+    """
+    sole_att(fit, "randomisation inference")
+    units = sample.frame[dealt_by(sample)[0]].nunique()
+    if draws <= a_part(units, draws):
+        return None
+    return prepared(sample, fit, conf_level, draws)
+
+
+def prepared(
+    sample: Sample,
+    fit: Fit,
+    conf_level: float,
+    draws: int,
+    assigned: str | None = None,
+    strata: str | None = None,
+    statistic: Statistic = "t",
+) -> Randomisation:
+    """What `randomisation` does before it draws: its arguments and what it refuses."""
+    sole_att(fit, "randomisation inference")
     if assigned is None:
         assigned, strata = dealt_by(sample, strata)
     design = dealing_of(sample, assigned, strata, statistic)
-    test = tested(design.cells, design.deal, rng, statistic=statistic, draws=draws, conf_level=conf_level)
-    refuse_another(att, test.estimate, att.std_error, "randomisation inference")
-    term = replace(
-        att, std_error=float("nan"), df=float("nan"), statistic=test.statistic, p_value=test.p_value,
-        conf_low=test.conf_low, conf_high=test.conf_high,
-    )  # fmt: skip
-    facts = {
-        **fit.facts, "draws": test.draws, "enumerated": test.enumerated, "assignments": test.assignments,
-        "assigned": assigned, "strata": strata or "", "statistic": statistic,
-        "p_error": test.mc_error, "p_low": test.mc_low, "p_high": test.mc_high,
-    }  # fmt: skip
-    return replace(fit, terms=(term, *distribution(test)), facts=facts)
+    return Randomisation(fit, design.cells, design.deal, draws, conf_level, assigned, strata or "", statistic)
+
+
+@dataclass(frozen=True, slots=True)
+class Randomisation:
+    """A test of the `att` of `fit` that is ready to be drawn, whole or in parts, by whoever has it."""
+
+    fit: Fit
+    cells: Cells
+    deal: _Deal
+    draws: int
+    conf_level: float
+    assigned: str
+    strata: str
+    statistic: Statistic
+
+    @property
+    def count(self) -> int:
+        """How many assignments are looked at: all that there are, or as many as are drawn."""
+        return self.deal.several(self.draws)[1]
+
+    def parts(self) -> list[range]:
+        """The draws in runs of some seconds at most."""
+        if self.deal.several(self.draws)[0]:
+            return [range(self.count)]
+        step = a_part(len(self.deal.order), self.count)
+        return [range(i, min(i + step, self.count)) for i in range(0, self.count, step)]
+
+    def part(self, rng: np.random.Generator, some: range) -> NDArray[np.float64]:
+        """The terms (5, draws) of `some` draws, one of `parts` or all; `rng` is as it was before the first draw."""
+        all_there_are, count = self.deal.several(self.draws)
+        assignments = self.deal.draw(count, all_there_are, rng, some)
+        return np.concatenate(terms_of(self.cells, self.deal, assignments, self.statistic), axis=1)
+
+    def completed(self, *parts: NDArray[np.float64]) -> Fit:
+        """The fit with p-value and interval, from its parts in order; what was drawn counts the persons of the ATT."""
+        att = self.fit.terms[0]
+        test = judged(
+            self.cells, self.deal, parts, self.deal.several(self.draws)[0], statistic=self.statistic,
+            conf_level=self.conf_level,
+        )  # fmt: skip
+        refuse_another(att, test.estimate, att.std_error, "randomisation inference")
+        term = replace(
+            att, std_error=float("nan"), df=float("nan"), statistic=test.statistic, p_value=test.p_value,
+            conf_low=test.conf_low, conf_high=test.conf_high,
+        )  # fmt: skip
+        facts = {
+            **self.fit.facts, "draws": test.draws, "enumerated": test.enumerated, "assignments": test.assignments,
+            "assigned": self.assigned, "strata": self.strata, "statistic": self.statistic,
+            "p_error": test.mc_error, "p_low": test.mc_low, "p_high": test.mc_high,
+        }  # fmt: skip
+        drawn = (replace(t, n_persons=att.n_persons, n_least=att.n_least) for t in distribution(test))
+        return replace(self.fit, terms=(term, *drawn), facts=facts)
 
 
 def distribution(test: RandomisationTest) -> tuple[Term, ...]:
@@ -344,6 +417,16 @@ def dealing_of(sample: Sample, assigned: str, strata: str | None, statistic: Sta
     )  # fmt: skip
 
 
+def _chunk(units: int, draws: int) -> int:
+    """Draws that are dealt at once, of so many to so many units."""
+    return max(1, min(draws, HELD // units))
+
+
+def a_part(units: int, draws: int) -> int:
+    """Draws of a test that are one task, of so many to so many units."""
+    return PART * _chunk(units, draws)
+
+
 class _Deal:
     """Who can be treated instead: strata, and in each the starts to be dealt.
 
@@ -377,24 +460,32 @@ class _Deal:
             done += t
         return np.concatenate(steps)
 
-    def dealt(self, draws: int, rng: np.random.Generator) -> tuple[bool, Iterator[NDArray[np.int32]]]:
-        """Whether all assignments that there are, and the assignments piece by piece."""
+    def several(self, draws: int) -> tuple[bool, int]:
+        """Whether `draws` are enough for all assignments that there are, and how many are looked at then."""
         if draws < 1:
             raise Inapplicable(f"{draws} draws: at least one.")
         enumerated = self.count <= draws
-        count = round(self.count) if enumerated else draws
-        return enumerated, self.draw(count, enumerated, rng)
+        return enumerated, round(self.count) if enumerated else draws
 
-    def draw(self, count: int, enumerate_all: bool, rng: np.random.Generator) -> Iterator[NDArray[np.int32]]:
-        """Assignments, as (some, slots) unit numbers."""
+    def dealt(self, draws: int, rng: np.random.Generator) -> tuple[bool, Iterator[NDArray[np.int32]]]:
+        """Whether all assignments that there are, and the assignments piece by piece."""
+        enumerated, count = self.several(draws)
+        return enumerated, self.draw(count, enumerated, rng, range(count))
+
+    def draw(
+        self, count: int, enumerate_all: bool, rng: np.random.Generator, some: range
+    ) -> Iterator[NDArray[np.int32]]:
+        """Of `count` assignments `some`, from a chunk's first on, as (draws, slots) unit numbers."""
         if enumerate_all:
             yield self._all()
             return
-        size = max(1, min(count, HELD // len(self.order)))
+        size = _chunk(len(self.order), count)
         deck = np.empty((len(self.order), size), dtype=np.int32)
         deck[:] = self.order[:, None]
-        for start in range(0, count, size):
-            yield self._some(deck, min(size, count - start), rng)
+        if some.start:  # a draw takes one number a step, and a chunk before this one was as large
+            rng.bit_generator.advance(some.start * len(self.steps))  # type: ignore[attr-defined]
+        for start in range(some.start, some.stop, size):
+            yield self._some(deck, min(size, some.stop - start), rng)
 
     def _some(self, deck: NDArray[np.int32], draws: int, rng: np.random.Generator) -> NDArray[np.int32]:
         """The first steps of a Fisher-Yates shuffle of each stratum, for all draws at once: a column of `deck` each.
