@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+with suppress(ImportError):  # the deposit's tests do without
+    import hypothesis
+
+    # the same examples every time and no limit on a slow machine; `--hypothesis-profile=default` looks for others
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
