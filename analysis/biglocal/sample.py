@@ -236,10 +236,11 @@ class Draw:
             return frame.assign(**dict.fromkeys(wanted, np.nan))
         panel = self.tier.table("area_panel")
         columns = {o: self.study.outcomes[o].column for o, _ in wanted.values()}
-        before = panel[panel["year"] < start]
+        early = np.flatnonzero((panel["year"] < start).to_numpy())
         out: dict[str, NDArray[np.float64]] = {}
-        _, at = self.positions("area_panel")
-        at = at[(panel["year"] < start).to_numpy()]
+        at = self.positions("area_panel")[1][early]
+        order = np.lexsort((panel["year"].to_numpy()[early], at))  # sums in one order, whatever the table's
+        before, at = panel.iloc[early[order]], at[order]
         year = before["year"].to_numpy(dtype=float)
         for name, column in columns.items():
             y = before[column].to_numpy(dtype=float, na_value=np.nan)
@@ -444,8 +445,9 @@ class Draw:
                 f"Spending: {len(lost)} of {len(treated)} treated areas have no row in the table costs. Add their "
                 f"rows; where nothing was spent, one with amount 0."
             )
-        spent = costs[costs["year"] <= until].groupby(costs["area_id"].astype(object))["amount"].sum()
-        inside = areas[areas["area_id"].notna()]
+        early = costs[costs["year"] <= until].sort_values(["year", "amount"])  # sums in one order, whatever the table's
+        spent = early.groupby(early["area_id"].astype(object))["amount"].sum()
+        inside = areas[areas["area_id"].notna()].sort_values("lsoa11")
         people = (inside["population"].astype(float) * inside["share"]).groupby(inside["area_id"].astype(object)).sum()
         area = cells["area_id"].astype(object).where(cells["treated"] == 1)
         return np.asarray(area.map(spent).astype(float).fillna(0) / area.map(people).astype(float) / 100)
@@ -532,11 +534,13 @@ class Draw:
 def _with_surroundings(areas: pd.DataFrame) -> pd.DataFrame:
     """The table with `imd_msoa` (tables.DERIVED). Trends follow the neighbourhood, not only the LSOA: placebo lists
     of deprived neighbourhoods drift from LSOAs as deprived in better ones (the placebo exhibit)."""
-    people = areas["population"].astype(float).fillna(areas["population"].astype(float).median())
-    known = areas["imd"].notna()
-    total = (areas["imd"] * people)[known].groupby(areas.loc[known, "msoa11"], observed=True).sum()
-    mean = total / people[known].groupby(areas.loc[known, "msoa11"], observed=True).sum()
-    return areas.assign(imd_msoa=areas["msoa11"].map(mean).astype(float))
+    people = areas["population"].astype(float).fillna(areas["population"].astype(float).median()).to_numpy()
+    msoa = pd.factorize(areas["msoa11"])[0]
+    imd, known = areas["imd"].to_numpy(dtype=float), areas["imd"].notna().to_numpy() & (msoa >= 0)
+    # not by pandas, whose sums of categories have another last digit where these come in order
+    total, weight = (np.bincount(msoa[known], v[known], msoa.max(initial=-1) + 2) for v in (imd * people, people))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return areas.assign(imd_msoa=(total / weight)[msoa])  # the last: of an LSOA without an MSOA
 
 
 def _areas_of(frame: pd.DataFrame, covariates: tuple[str, ...], exact: tuple[str, ...]) -> pd.DataFrame:

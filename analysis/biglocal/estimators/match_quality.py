@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from biglocal.estimators import balance
@@ -32,7 +34,7 @@ def estimate(sample: Sample) -> Fit:
     control = w[~t]
     numbers = {
         "max_abs_smd": max(gaps["smd_matched"]),
-        "mean_abs_smd": float(np.mean(gaps["smd_matched"])),
+        "mean_abs_smd": math.fsum(gaps["smd_matched"]) / len(gaps["smd_matched"]),  # whatever their order
         "max_abs_smd_unmatched": max(gaps["smd_unmatched"]),
         "covariates": float(len(gaps["smd_matched"])),
         "treated": float((w[t] > 0).sum()),
