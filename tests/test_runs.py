@@ -28,6 +28,7 @@ from biglocal.runs import Pool, forget, pool
 from biglocal.study import PATH
 
 pytest.importorskip("distributed")
+pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories")  # Dask's, of a slow disk
 WAYS = {"here": {}, "two": {"jobs": 2}, "dask": {"scheduler": "local:2"}}
 
 
@@ -325,6 +326,19 @@ def test_a_cluster_without_workers_is_waited_for_and_then_said(
         another.kill()
         with pytest.raises(BiglocalError, match=r"^no worker"):
             list(calls.ordered((slow, (0.05, i)) for i in range(40)))
+
+
+def test_a_scheduler_that_hangs_is_said(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(biglocal.runs, "TICK", 0.1)
+    monkeypatch.setattr(biglocal.runs, "SILENCE", 2.0)
+    scheduler = machines.scheduler()
+    machines.worker()
+    with pool(scheduler=machines.address) as calls:
+        found = calls.ordered((slow, (0.05, i)) for i in range(400))
+        assert next(found) == 0
+        scheduler.send_signal(signal.SIGSTOP)
+        with pytest.raises(BiglocalError, match=rf"^the scheduler at {machines.address} has not answered for 2 s"):
+            list(found)
 
 
 def slow(seconds: float, i: int) -> int:
