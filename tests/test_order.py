@@ -110,10 +110,7 @@ GROUPS = {"gender": "sex", "deprivation": "need"}
 
 
 def grown(study: Study) -> Study:
-    """The study with outcomes and subgroups that are copies under other names, first, and all its lists turned round.
-
-    But for families of outcomes drawn together: their random numbers go by the name of the first.
-    """
+    """The study with outcomes and subgroups that are copies under other names, first, and all its lists turned round."""
 
     def turned(names: tuple[str, ...], copies: dict[str, str]) -> tuple[str, ...]:
         return (*(copies[n] for n in names if n in copies), *names[::-1])
@@ -126,7 +123,7 @@ def grown(study: Study) -> Study:
     blocks = [
         replace(
             b,
-            outcomes=b.outcomes if b.part == "families" else turned(b.outcomes, COPIES),
+            outcomes=turned(b.outcomes, COPIES),
             subgroups=turned(b.subgroups, GROUPS),
             **{
                 name: getattr(b, name)[::-1]

@@ -217,11 +217,11 @@ def family(study: Study, analysis: Analysis) -> tuple[str, ...]:
 
 
 def seeded_by(study: Study, analysis: Analysis) -> str:
-    """The name an analysis' random numbers go by: its id, or that of the first of a family that is drawn together."""
+    """The name an analysis' random numbers go by: its id, of a family that is drawn together with its own name."""
     if analysis.part != "families":
         return analysis.id
     part, _, rest = analysis.id.split("/", 2)
-    return f"{part}/{family(study, analysis)[0]}/{rest}"
+    return f"{part}/{study.outcomes[analysis.outcome].family}/{rest}"
 
 
 def baseline(study: Study) -> dict[str, tuple[str, str]]:
