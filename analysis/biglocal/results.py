@@ -82,6 +82,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 import math
 import operator
@@ -221,7 +222,7 @@ def select(rows: Sequence[Row], **wanted: object) -> tuple[Row, ...]:
     found: Sequence[Row] = rows
     for column, w in wanted.items():
         values = w if isinstance(w, list | tuple | set | frozenset) else (w,)
-        found = [row for row in found if getattr(row, column) in values]
+        found = list(itertools.compress(found, map(values.__contains__, map(operator.attrgetter(column), found))))
     return tuple(found)
 
 

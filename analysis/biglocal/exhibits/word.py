@@ -115,7 +115,12 @@ def _document(title: str, banner: str) -> Document:
 
 
 def _saved(document: Document) -> bytes:
-    """The file, its entries in order and without dates."""
+    """The file, its bookmarks numbered, its entries in order and without dates."""
+    from docx.oxml.ns import qn
+
+    for tag in ("w:bookmarkStart", "w:bookmarkEnd"):
+        for i, mark in enumerate(document.element.iter(qn(tag))):
+            mark.set(qn("w:id"), str(i))
     loose, out = io.BytesIO(), io.BytesIO()
     document.save(loose)
     with zipfile.ZipFile(loose) as before, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as after:
@@ -160,10 +165,10 @@ def _markdown(document: Document, tokens: Sequence[Token]) -> None:
         elif token.type == "blockquote_open":
             style.append("Quote")
         elif token.type == "heading_open":
-            paragraph = document.add_heading(level=max(1, int(token.tag[1]) - 1))
+            paragraph = _paragraph(document, f"Heading {max(1, int(token.tag[1]) - 1)}")
             _mark(paragraph, str(token.attrGet("id") or ""))
         elif token.type == "paragraph_open":
-            paragraph = document.add_paragraph(style=style[-1] if style else None)
+            paragraph = _paragraph(document, style[-1]) if style else document.add_paragraph()
         elif token.type == "inline":
             _inline(paragraph, token.children or ())
         elif token.type in ("fence", "code_block"):
@@ -209,21 +214,28 @@ def _link(paragraph: Any, href: str) -> Any:
     return element
 
 
+def _paragraph(document: Document, style: str) -> Any:
+    """A paragraph of a style that Word has itself, whose id is its name without blanks: python-docx looks through all
+    styles for each."""
+    paragraph = document.add_paragraph()
+    paragraph._p.style = style.replace(" ", "")
+    return paragraph
+
+
 def _name(text: str) -> str:
     return text.replace("-", "_")[:40]  # what Word takes as a bookmark's name
 
 
 def _mark(paragraph: Any, name: str) -> None:
-    """A bookmark, for links within the document. Its number only has to be its own within the file."""
+    """A bookmark, for links within the document; `_saved` gives it its number."""
     from docx.oxml import OxmlElement
     from docx.oxml.ns import qn
 
     if not name:
         return
-    number = str(len(paragraph.part.element.findall(f".//{qn('w:bookmarkStart')}")))
     for tag in ("w:bookmarkStart", "w:bookmarkEnd"):
         element = OxmlElement(tag)
-        element.set(qn("w:id"), number)
+        element.set(qn("w:id"), "")
         if tag == "w:bookmarkStart":
             element.set(qn("w:name"), _name(name))
         paragraph._p.append(element)
@@ -233,7 +245,7 @@ def _mark(paragraph: Any, name: str) -> None:
 
 
 def _caption(document: Document, text: str, banner: str, name: str) -> None:
-    paragraph = document.add_paragraph(style="Caption")
+    paragraph = _paragraph(document, "Caption")
     paragraph.paragraph_format.keep_with_next = True
     label, _, rest = text.partition(". ")
     _mark(paragraph, name)
