@@ -11,7 +11,7 @@ import pytest
 from biglocal.study import HERE
 
 ORDER = (
-    "model", "data.tables", "specifications", "study", "timings", "data", "matching", "levels", "residents", "sample", "estimators", "inference",
+    "model", "data.tables", "specifications", "study", "data", "matching", "levels", "residents", "sample", "estimators", "inference", "timings",
     "placebo", "places", "curve", "whole_series", "cross_sections", "multiverse", "simulation", "simulated_power", "recovery", "cost_benefit", "results", "runs", "disclosure", "estimate", "worth",
     "release", "provenance",
     "exhibits", "new", "trace", "diff", "verify", "run", "archive", "__main__",
