@@ -1,17 +1,20 @@
 """The main job, timed as a user meets it: program time of whole commands, each in a fresh process.
 
 nox -s benchmark -- spine              # to tests/benchmarks/results.md; --data and --treated add the open tier
-nox -s benchmark -- spine --requests   # and the parts that take minutes: placebo lists, recovery, simulation, multiverse
+nox -s benchmark -- spine --requests   # and the parts that take minutes: placebo lists, recovery, simulation, multiverse, a million draws
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from measure import ROOT, command, load, put, say, table
+
+from biglocal.study import PATH
 
 SESSIONS = {  # of the noxfile: the exhibits that each makes
     "placebo": ["placebo"],
@@ -50,6 +53,12 @@ def main() -> None:
             for session, exhibits in SESSIONS.items():
                 words = ["reproduce", *(f"--only={e}" for e in exhibits), "--jobs", "2", *outputs]
                 lines.append((f"nox -s {session} -- --jobs 2", *run(words)))
+            million = Path(folder) / "study.toml"
+            million.write_text(
+                re.sub(r"(draws_(quick|full) =) [\d_]+", r"\1 1_000_000", PATH.read_text("utf-8")), "utf-8"
+            )
+            words = ["reproduce", "--only=randomisation", "--study", str(million), "--jobs", "2", *outputs]
+            lines.append(("a million draws of each of its tests, two workers", *run(words)))
         if args.data:
             words = ["reproduce", "open", "--data", str(args.data), "--treated", str(args.treated), *outputs]
             lines.append(("real data, placebo list", *run(words)))
