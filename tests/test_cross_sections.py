@@ -185,3 +185,29 @@ def test_the_sample_of_a_specification_is_the_ordinary_one_where_it_chooses_as_t
     plain = draw.sample(Analysis("", "effects", "mood", "all", "nearest", "twfe", "none", "common_start"))
     spec = Specification("common_start", "nearest", "none", "twfe", "all", "survey", "as_measured", "none")
     pd.testing.assert_frame_equal(multiverse.sample(draw, "mood", spec).frame, plain.frame)
+
+
+@pytest.mark.parametrize("fault", ["constant", "nought", "double"])
+def test_a_covariate_that_is_collinear_in_a_sample_has_no_estimate_there_as_on_the_ordinary_path(fault: str) -> None:
+    draw = asked(comparisons=("pool",), persons=4_000)
+    m, areas = draw.study.multiverse, draw.tier.table("areas")
+    assert m is not None
+    made = {
+        "constant": areas["rural"].astype(float) * 0.3,  # where the exclusion leaves urban LSOAs alone
+        "nought": areas["imd"] * 0,
+        "double": 3 - 0.7 * areas["imd"],
+    }[fault]
+    columns = ("imd", "made") if fault == "double" else ("made",)
+    covariates = {**m.covariates, "deprivation": replace(m.covariates["deprivation"], columns=columns)}
+    chosen = replace(m, covariates=covariates, treatment={"common_start": m.treatment["common_start"]})
+    draw = replace(
+        draw, study=replace(draw.study, multiverse=chosen),
+        tier=replace(draw.tier, _kept={**draw.tier._kept, "areas": areas.assign(made=made)}),
+    )  # fmt: skip
+    built = world(draw)
+    seen = multiverse.once(built, built.draw)[0]
+    singular = [s.covariates == "deprivation" and (s.exclusion == "rural" or fault != "constant") for s in built.specs]
+    np.testing.assert_array_equal(np.isnan(seen[:, 0]), singular)
+    for i in [singular.index(True), len(singular) - 1 - singular[::-1].index(True)] if fault != "double" else []:
+        with pytest.raises(Inapplicable, match="collinear"):
+            multiverse.fit(draw, "mood", built.specs[i])

@@ -369,3 +369,62 @@ def test_the_sample_of_a_specification_is_the_ordinary_one_where_it_chooses_as_t
     plain = draw.sample(Analysis("", "effects", "y1", "all", "pool", "twfe", "none", "common_start"))
     spec = Specification("common_start", "pool", "none", "twfe", "all", "lsoas", "as_measured", "none")
     pd.testing.assert_frame_equal(multiverse.sample(draw, "y1", spec).frame, plain.frame)
+
+
+@pytest.mark.parametrize("fault", ["constant", "nought", "double", "treatment"])
+def test_a_covariate_that_is_collinear_in_a_sample_has_no_estimate_there_as_on_the_ordinary_path(fault: str) -> None:
+    """Rounding leaves singular cross-products regular, and what was made of them any number at all."""
+    draw = small(outcomes=1)
+    m, areas = draw.study.multiverse, draw.tier.table("areas")
+    assert m is not None
+    made = {
+        "constant": areas["rural"].astype(float) * 0.3,  # where the exclusion leaves urban LSOAs alone
+        "nought": areas["imd"] * 0,
+        "double": 3 - 0.7 * areas["imd"],
+        "treatment": areas["area_id"].notna() * 0.1,
+    }[fault]
+    columns = ("imd", "made") if fault == "double" else ("made",)
+    covariates = {**m.covariates, "deprivation": replace(m.covariates["deprivation"], columns=columns)}
+    covariates["other"] = replace(m.covariates["deprivation"], columns=("imd",))
+    chosen = replace(m, covariates=covariates, treatment={"common_start": m.treatment["common_start"]})
+    draw = replace(
+        draw, study=replace(draw.study, multiverse=chosen),
+        tier=replace(draw.tier, _kept={**draw.tier._kept, "areas": areas.assign(made=made)}),
+    )  # fmt: skip
+    built = world(draw)
+    seen = multiverse.once(built, built.draw)[0]
+    singular = [s.covariates == "deprivation" and (s.exclusion == "rural" or fault != "constant") for s in built.specs]
+    np.testing.assert_array_equal(np.isnan(seen[:, :2]).all(axis=1), singular)
+    for i in sorted({singular.index(k) for k in (True, False)} | set(range(0, len(singular), 5))):
+        s = built.specs[i]
+        if singular[i]:
+            if fault in ("constant", "nought"):  # of the others rounding may leave the ordinary path more than nothing
+                with pytest.raises(Inapplicable, match="collinear"):
+                    multiverse.fit(draw, "y0", s)
+        else:
+            assert seen[i, :2] == pytest.approx(multiverse.average(multiverse.fit(draw, "y0", s)), abs=1e-10), s.name
+    null = multiverse.permuted(built, range(99), numbered(3))  # type: ignore[arg-type]
+    fit = multiverse.summary(built, 0, seen, null[:, 0])
+    assert sum(t.name == "specification" for t in fit.terms) == len(singular) - sum(singular)
+    named = "covariates deprivation" + (", exclusion rural" if fault == "constant" else "")
+    assert f"{sum(singular)} of {len(singular)} specifications (of those with {named}) have no estimate" in fit.caution
+
+
+def test_ancova_has_no_estimate_where_the_mean_before_is_collinear_with_covariates() -> None:
+    draw = small(outcomes=1)
+    m, areas, panel = draw.study.multiverse, draw.tier.table("areas"), draw.tier.table("area_panel")
+    assert m is not None
+    spread = panel["y0"].where(panel["year"] >= 2015, panel["lsoa11"].map(areas.set_index("lsoa11")["imd"]))
+    chosen = replace(
+        m, definition={"as_measured": m.definition["as_measured"]}, treatment={"common_start": m.treatment["common_start"]},
+        covariates={**m.covariates, "deprivation": replace(m.covariates["deprivation"], columns=("imd",))},
+    )  # fmt: skip
+    kept = {**draw.tier._kept, "area_panel": panel.assign(y0=spread)}
+    draw = replace(draw, study=replace(draw.study, multiverse=chosen), tier=replace(draw.tier, _kept=kept))
+    built = world(draw)
+    seen = multiverse.once(built, built.draw)[0]
+    for i, s in enumerate(built.specs):
+        gone = s.estimator == "ancova" and s.covariates == "deprivation"
+        assert np.isnan(seen[i, 0]) == gone, s.name
+        if not gone and i % 5 == 0:
+            assert seen[i, :2] == pytest.approx(multiverse.average(multiverse.fit(draw, "y0", s)), abs=1e-10), s.name

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from biglocal.estimators import correction
 from biglocal.model import Inapplicable
 from biglocal.specifications import Specification, grouped
+from biglocal.whole_series import COLLINEAR
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
     Mask = NDArray[np.bool_]
-
-COLLINEAR = 1e-8  # less than this share of a column's length left: as `estimators._within`
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +257,8 @@ def _basis(covariates: dict[str, Floats], n: int) -> tuple[Floats, dict[str, Int
     rows, at = [np.ones((1, n))], {}
     for name, x in covariates.items():
         at[name] = np.array([0, *range(sum(map(len, rows)), sum(map(len, rows)) + x.shape[1])])
-        rows.append(((x - x.mean(axis=0)) / np.sqrt(x.var(axis=0))).T)
+        spread = np.sqrt(x.var(axis=0))
+        rows.append(((x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0)).T)
     return np.concatenate(rows), at
 
 
@@ -274,7 +274,7 @@ def _solved(lhs: Floats, right: Floats) -> Floats | None:
         lower = np.linalg.cholesky(unit)
     except np.linalg.LinAlgError:
         return None
-    if np.diag(lower).min() < COLLINEAR:
+    if np.diag(lower).min() ** 2 < COLLINEAR:
         return None
     return np.asarray(np.linalg.solve(unit, right / scale[:, None]) / scale[:, None])
 

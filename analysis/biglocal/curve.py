@@ -63,8 +63,9 @@ def summary(
     if good.sum() < FEWEST:
         raise Inapplicable(
             f"{int(good.sum())} of {len(good)} draws went through every specification; {FEWEST} are needed. "
-            f"Take out the comparison or window that leaves none."
+            f"Take out the comparison, window or covariate that leaves none."
         )
+    without = _lost([s for s, ok in zip(specs, there, strict=True) if not ok], specs)
     specs = [s for s, ok in zip(specs, there, strict=True) if ok]
     seen, null = seen[there], null[good][:, there]
     estimate = np.vstack([seen[None, :, 0], null[..., 0]])  # the list as it is, then the draws
@@ -119,16 +120,32 @@ def summary(
                  n_least=int(seen[i, 5]) if of_persons else None)
         )  # fmt: skip
         counts.append((int(seen[i, 2]), int(seen[i, 3]), int(seen[i, 4])))
-    lost, fewer = int((~good).sum()), int((~there).sum())
+    lost = int((~good).sum())
     said = [
         caution,
-        f"{fewer} specifications have no estimate and left." if fewer else "",
+        without,
         f"{lost} draws without an estimate of every specification left." if lost else "",
     ]
     return Fit(
         tuple(terms), rows, units, int(seen[:, 3].max()), int(seen[:, 4].max()),
         caution=" ".join(filter(None, said)), facts={"counts": counts},
     )  # fmt: skip
+
+
+def _lost(lost: Sequence[Specification], every: Sequence[Specification]) -> str:
+    """What is said of specifications without an estimate: how many, and the options that all of them have."""
+    if not lost:
+        return ""
+    shared = [
+        f"{d} {getattr(lost[0], d)}"
+        for d in DIMENSIONS
+        if len({getattr(s, d) for s in lost}) == 1 < len({getattr(s, d) for s in every})
+    ]
+    which = f" (of those with {', '.join(shared)})" if shared else ""
+    return (
+        f"{len(lost)} of {len(every)} specifications{which} have no estimate and left: too few LSOAs, "
+        f"or a covariate that is constant among them or collinear."
+    )
 
 
 def extreme(values: Floats) -> float:

@@ -243,7 +243,8 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
             unknown[name] = str(e)
     columns = tuple(dict.fromkeys(c for option in m.covariates.values() for c in option.columns))
     x = frame[list(columns)].to_numpy(dtype=float)
-    x = (x - np.nanmean(x, axis=0)) / np.nanstd(x, axis=0)  # for the sake of digits: no estimate depends on it
+    spread = np.nanstd(x, axis=0)
+    x = (x - np.nanmean(x, axis=0)) / np.where(spread > 0, spread, 1.0)  # for digits: no estimate depends on it
     wanted: dict[str, set[Specification]] = {}
     lacking: dict[str, str] = {}
     found: dict[tuple[str, str], Series] = {}

@@ -73,6 +73,7 @@ class Counts:
         return np.array([correction(int(n), int(own), int(g)) for n, own, g in rows])
 
 
+COLLINEAR = 1e-10  # least eigenvalue of cross-products of columns of length one, below which they are collinear
 Said = tuple["Floats", "Floats", Counts]  # estimates and standard errors (q, d); what they rest on
 
 
@@ -147,7 +148,8 @@ def at_one_start(
     Least squares on one row a unit: with whole series and constant weights two-way fixed effects and event study are
     regressions of a change on treatment, and covariates by year those on the change (Frisch, Waugh and Lovell). All
     three come from what is left of the means once treatment and covariates are out, and the standard errors from
-    its sums by cluster.
+    its sums by cluster. NaN where a covariate is constant, or collinear with others or treatment, and for ANCOVA where
+    the mean before is.
     """
     import numpy as np
 
@@ -163,7 +165,7 @@ def at_one_start(
     gram[:, 0, 1:] = gram[:, 1:, 0] = treated[:, square[0]]
     gram[:, 0, 0] = treated[:, 0]
     cross = np.concatenate([treated[:, by_mean[:1]], s[:, by_mean]], axis=1)  # (q, size, 3 d, G)
-    inverse = np.linalg.inv(gram.sum(axis=3))
+    inverse = _inverse(gram.sum(axis=3))
     beta = inverse @ cross.sum(axis=3)
     turned = np.ascontiguousarray(beta.transpose(0, 2, 1))
     first = inverse[:, :1]
@@ -185,6 +187,8 @@ def at_one_start(
 
     both, own = (np.stack([product(a + j, d + j) for j in range(d)], axis=1) for a in (0, d))
     total = own.sum(axis=2)
+    length = np.stack([s[:, place[means[d + j], means[d + j]]].sum(axis=1) for j in range(d)], axis=1)
+    total = np.where(total > COLLINEAR * length, total, np.nan)
     slope = both.sum(axis=2) / total
     tilt = beta[:, 0, pre] / total
     scores = (
@@ -200,6 +204,24 @@ def at_one_start(
         name: (effect, _error(score) * np.sqrt(factor)[:, None], counts)
         for name, effect, score, factor in zip(("twfe", "event_study", "ancova"), effects, scores, factors, strict=True)
     }
+
+
+def _inverse(gram: Floats) -> Floats:
+    """Inverses (q, k, k) of the cross-products of k columns; NaN where a column is nought or collinear with the rest.
+
+    Rounding leaves a singular one regular, and its inverse any numbers at all.
+    """
+    import numpy as np
+
+    scale = np.sqrt(np.diagonal(gram, axis1=1, axis2=2))
+    good = np.asarray((scale > 0).all(axis=1) & np.isfinite(gram).all(axis=(1, 2)))
+    one = np.eye(gram.shape[1])
+    unit = np.where(good[:, None, None], gram, one) / np.where(good[:, None], scale, 1.0)[:, :, None]
+    unit /= np.where(good[:, None], scale, 1.0)[:, None]
+    good &= np.linalg.eigvalsh(unit)[:, 0] > COLLINEAR
+    inverse = np.linalg.inv(np.where(good[:, None, None], gram, one))
+    inverse[~good] = np.nan
+    return inverse
 
 
 @dataclass(frozen=True, slots=True)
