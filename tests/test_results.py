@@ -38,11 +38,18 @@ def test_written_and_read(row: Row) -> None:
     assert results.dumps([back]) == results.dumps([row])
 
 
-def test_a_torn_last_line_is_dropped_only_where_that_is_asked() -> None:
-    text = results.dumps([ROW, replace(ROW, analysis="effects/b")])
-    assert len(results.loads(text[:-20], "j.csv", torn=True)) == 1
+def test_a_journal_is_read_up_to_its_last_whole_analysis(tmp_path: Path) -> None:
+    """Wherever a kill cut it, within a line, a letter of two bytes, or between two lines of one analysis."""
+    first, second = (results.dumps([replace(ROW, analysis=n, reason="−0.1")] * 2) for n in ("effects/a", "effects/b"))
+    whole = (first + results.WHOLE).encode()
+    text = whole + (second.split("\n", 1)[1] + results.WHOLE).encode()
+    path = tmp_path / "j.csv"
+    for end in range(text.index(b"\n") + 1, len(text) + 1):
+        path.write_bytes(text[:end])
+        there = 0 if end < len(whole) else 2 if end < len(text) else 4
+        assert len(results.read(path, torn=True)) == there
     with pytest.raises(DataError, match="line 3"):
-        results.loads(text[:-20], "j.csv")
+        results.loads(first[:-20], "j.csv")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 
 import biglocal.runs
-from biglocal import estimate, recovery, run
+from biglocal import estimate, recovery, release, run
 from biglocal.data import load as data_load
 from biglocal.data.load import Tier
 from biglocal.model import Analysis, BiglocalError, Inapplicable
@@ -89,8 +90,10 @@ def test_what_was_done_is_not_done_again(way: Pool, tmp_path: Path) -> None:
     assert list(calls.ordered(iter(other), "part/name")) == PLAIN
     assert begun == PLAIN[:7]
     assert list(calls.ordered(((refused, (i,)) for i in range(2)), "part/other")) == [0, 1]
-    forget(tmp_path, ["part"])
-    assert not tmp_path.exists()
+    forget(tmp_path, ["part/other"])
+    assert [p.name for p in (tmp_path / "part").iterdir()] == ["name"]
+    forget(tmp_path, ["part/name"])
+    assert not (tmp_path / "part").exists()
 
 
 def kept(path: Path) -> list[tuple[int, object]]:
@@ -98,14 +101,17 @@ def kept(path: Path) -> list[tuple[int, object]]:
         return list(there.items())
 
 
-@pytest.mark.parametrize("harm", ["torn", "altered", "empty"])
+@pytest.mark.parametrize("harm", ["torn", "altered", "empty", "number"])
 def test_a_result_that_was_half_written_is_made_again(tmp_path: Path, harm: str) -> None:
     path = tmp_path / "part" / "name"
     calls = Pool(None, tmp_path)
     assert list(calls.ordered(iter(ITEMS[:5]), "part/name")) == PLAIN[:5]
     data = path.read_bytes()
-    path.write_bytes({"torn": data[:-3], "altered": data[:-1] + bytes([data[-1] ^ 1]), "empty": b""}[harm])
-    assert [n for n, _ in kept(path)] == ([] if harm == "empty" else [0, 1, 2, 3])
+    at = 3 * len(data) // 5  # where the fourth begins: under another number its value would be in another's place
+    renumbered = data[:at] + bytes([data[at] ^ 8]) + data[at + 1 :]
+    altered = data[:-1] + bytes([data[-1] ^ 1])
+    path.write_bytes({"torn": data[:-3], "altered": altered, "empty": b"", "number": renumbered}[harm])
+    assert [n for n, _ in kept(path)] == ([] if harm == "empty" else [0, 1, 2] if harm == "number" else [0, 1, 2, 3])
     assert list(calls.ordered(iter(ITEMS[:5]), "part/name")) == PLAIN[:5]
     assert path.read_bytes() == data
 
@@ -193,7 +199,13 @@ def test_a_worker_with_several_threads_does_one_task_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "said"), [("local:none", "local:N needs a number"), ("tcp://127.0.0.1:9", "--scheduler tcp://127")]
+    ("address", "said"),
+    [
+        ("local:none", "local:N needs a number"),
+        ("tcp://127.0.0.1:9", "--scheduler tcp://127"),
+        ("http://127.0.0.1:9", "not an address. Give the address"),
+        ("nonsense", "not an address. Give the address"),
+    ],
 )
 def test_no_cluster_is_said(monkeypatch: pytest.MonkeyPatch, address: str, said: str) -> None:
     import dask
@@ -432,6 +444,38 @@ def test_a_part_on_request_that_was_killed_goes_on(
     assert not (tmp_path / "synthetic" / run.TASKS).exists()
 
 
+def test_what_was_estimated_is_there_whatever_comes_after(
+    few: Path, plain: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(release, "control", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            table(tmp_path, few)
+    monkeypatch.setattr(estimate, "work", stopped)
+    monkeypatch.setattr(recovery, "once", stopped)
+    assert table(tmp_path, few) == plain
+
+
+def test_two_runs_on_one_folder_do_not_work_at_once(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def another(*_: Any) -> Any:
+        with pytest.raises(BiglocalError, match=r"^another run is at work in .*synthetic: wait") as refused:
+            run.reproduce("synthetic", outputs=tmp_path, study_path=few, only=["flow"])
+        said.append(str(refused.value))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(estimate, "check_levels", another)
+        with pytest.raises(KeyboardInterrupt):
+            run.reproduce("synthetic", outputs=tmp_path, study_path=few, only=["flow"])
+    assert len(said) == 1
+    assert run.reproduce("synthetic", outputs=tmp_path, study_path=few, only=["flow"]).estimated
+
+
 def test_a_scheduler_that_dies_is_said_and_the_run_goes_on_at_another(
     few: Path, plain: bytes, tmp_path: Path, machines: Machines
 ) -> None:
@@ -479,34 +523,38 @@ def test_a_long_test_is_made_by_many_tasks_and_goes_on_where_it_was_killed(
         assert not (tmp_path / name / "synthetic" / run.TASKS).exists()
         return (tmp_path / name / "synthetic" / "results.csv").read_bytes()
 
-    part, called, ticks = estimate._part, [], []
+    share, called, ticks = estimate._share, [], []
 
     def counted(limit: int) -> Callable[..., Any]:
         def one(*arguments: Any) -> Any:
             if len(called) == limit:
                 raise KeyboardInterrupt
             called.append(arguments[2:])
-            return part(*arguments)
+            return share(*arguments)
 
         return one
 
     @contextmanager
     def progress(total: int) -> Iterator[Callable[[int], None]]:
-        assert total == 8  # the journal may have half of the first: its parts are put together again
+        assert total == 4  # the other stands in the journal
         yield ticks.append
 
-    monkeypatch.setattr(estimate, "_part", counted(5))
+    monkeypatch.setattr(estimate, "_share", counted(5))
     with pytest.raises(KeyboardInterrupt):
         found("one")
     assert {name for name, _ in called} == {*LONG}
     held = tmp_path / "one" / "synthetic" / run.TASKS / "effects"
-    assert sorted(len(kept(path)) for path in held.iterdir()) == [2, 3]
-    monkeypatch.setattr(estimate, "_part", counted(7))
+    assert [len(kept(path)) for path in held.iterdir()] == [2]
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    beside = [LONG[0].replace("randomisation", "cluster")]
+    run.reproduce("synthetic", outputs=tmp_path / "other", study_path=long, only=beside)
+    assert len(list((tmp_path / "other" / "synthetic" / run.TASKS / "effects").iterdir())) == 1  # it is not of that run
+    monkeypatch.setattr(estimate, "_share", counted(7))
     one = found("one", progress=progress)
     assert len(called) == len({*called}) == 6
-    assert sum(ticks) == 8
+    assert sum(ticks) == 4
     monkeypatch.undo()
     assert found("two", jobs=2) == one
     assert found("dask", scheduler="local:2") == one
-    monkeypatch.setattr(import_module("biglocal.inference.randomisation"), "PART", 10**6)
+    monkeypatch.setattr(import_module("biglocal.inference.randomisation"), "SHARE", 10**6)
     assert found("whole") == one

@@ -9,7 +9,7 @@ import pytest
 from biglocal import exhibits, results, run, timings
 from biglocal import study as studies
 from biglocal.__main__ import main
-from biglocal.inference.randomisation import a_part
+from biglocal.inference.randomisation import a_share
 from biglocal.model import Analysis, BiglocalError, StudyError
 from biglocal.timings import AREAS, Cost, Timings, duration, on_paper, seconds, within
 
@@ -185,15 +185,15 @@ def test_a_plan_on_paper_multiplies_what_was_measured() -> None:
     assert at["match a comparison"] == ["8", "2.0 s", "8.0 s", "2.0 s", "2.0 s", "0.5 GiB"]
     assert at["fit an analysis"] == ["16", "1.0 s", "8.0 s", "1.0 s", "1.0 s", "1.0 GiB"]
     assert at["prepare its test"] == ["8", "20 s", "80 s", "20 s", "20 s", "0.0 GiB"]
-    assert at["draw it, dealt to Big Local areas"] == ["8", "1.0 s", "4.0 s", "1.0 s", "1.0 s", "2.0 GiB"]
+    assert at["draw it, if dealt to Big Local areas"] == ["8", "1.0 s", "4.0 s", "1.0 s", "1.0 s", "2.0 GiB"]
     assert cells(2 * AREAS, 1000)["fit an analysis"][1:3] == ["2.0 s", "16 s"]
 
 
 def test_a_long_test_is_shared_out_on_paper_as_it_is_in_a_run() -> None:
-    at = cells(AREAS, 1000)["draw it, dealt to single areas"]
-    assert a_part(AREAS, 1000) == 336
-    assert at == ["24", "3.4 s", "54 s", "27 s", "27 s", "4.0 GiB"]  # 8 tests, of 3 parts each
-    million = cells(AREAS, 1_000_000)["draw it, dealt to single areas"]
+    at = cells(AREAS, 1000)["draw it, if dealt to single areas"]
+    assert a_share(AREAS, 1000) == 336
+    assert at == ["24", "3.4 s", "54 s", "27 s", "27 s", "4.0 GiB"]  # 8 tests, of 3 shares each
+    million = cells(AREAS, 1_000_000)["draw it, if dealt to single areas"]
     assert million[0] == f"{8 * -(-1_000_000 // 336):,}"
     assert million[2:5] == ["11 h 7 min", "1 h 24 min", "13 min"]
 

@@ -8,7 +8,7 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from biglocal.data.tables import PERSONS
 from biglocal.model import Analysis, Fit, Inapplicable, Sample, Study, StudyError, Term
 from biglocal.results import Row, digest
-from biglocal.runs import Item, Pool, pool
+from biglocal.runs import Item, Pool, forget, pool
 from biglocal.study import ON_REQUEST, expand, family, file_of, options, seeded_by
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def estimate(
     Analyses of one sample share it, and those that differ in their inference alone share one fit. A test of very many
     draws is made by many tasks. `jobs`, `scheduler`, `say`: see `runs.pool`. `advance` is called as `steps` are done.
     With `held`, a folder for what may be confidential, and `digests` of the analyses, what such a test or a part on
-    request has done is kept there until `forget`.
+    request has done is kept there until the next result is asked for after its own.
     """
     apart = (*ON_REQUEST, "families")
     with pool(jobs, scheduler, held, say) as calls:
@@ -110,20 +110,28 @@ def estimate(
                 else:
                     long.append((a, fit))
         for a, test in long:
-            yield a, _in_parts(draw.study, a, test, _runs(calls, [a], digests or {}), advance)
+            with _kept_until_taken(calls, [a], digests or {}) as runs:
+                yield a, _shared_out(draw.study, a, test, runs, advance)
         for part in ON_REQUEST:
             wanted = [a for a in analyses if a.part == part]
             if wanted:  # imported by name: a change to one part computes no row of another again
                 run = importlib.import_module(f"biglocal.{part}").run
-                runs = _runs(calls, wanted, digests or {})
-                yield from run(draw, wanted, runs, partial(generator, draw.study.seed), advance)
+                with _kept_until_taken(calls, wanted, digests or {}) as runs:
+                    yield from run(draw, wanted, runs, partial(generator, draw.study.seed), advance)
+    if held:
+        with suppress(OSError):  # of other runs something is kept
+            held.rmdir()
 
 
-def _runs(calls: Pool, wanted: Sequence[Analysis], digests: Mapping[str, str]) -> Callable[..., Iterator[Any]]:
-    """What a part on request calls its functions by, in order: `runs(items, of=analyses)`.
+@contextmanager
+def _kept_until_taken(
+    calls: Pool, wanted: Sequence[Analysis], digests: Mapping[str, str]
+) -> Iterator[Callable[..., Iterator[Any]]]:
+    """What a part on request or a long test calls its functions by, in order: `runs(items, of=analyses)`.
 
     Results are kept by the digests of the analyses that they are `of`, so that a run that goes on finds its own
-    again; by default of all the part's, which is enough for a part that says nothing before it has done all.
+    again; by default of all that are wanted, which is enough for a part that says nothing before it has done all.
+    They are forgotten once all has been said and taken.
     """
     count: Counter[str] = Counter()
 
@@ -134,10 +142,12 @@ def _runs(calls: Pool, wanted: Sequence[Analysis], digests: Mapping[str, str]) -
         count[key] += 1
         return calls.ordered(items, f"{wanted[0].part}/{key}-{count[key]}")
 
-    return runs
+    yield runs
+    if calls.folder:
+        forget(calls.folder, (f"{wanted[0].part}/{key}-{i + 1}" for key, n in count.items() for i in range(n)))
 
 
-def _in_parts(
+def _shared_out(
     study: Study,
     analysis: Analysis,
     test: Randomisation,
@@ -146,10 +156,10 @@ def _in_parts(
 ) -> Fit | str:
     """A long test, its draws shared out among all workers and kept as they come; `advance` by its `steps` in all."""
     drawn: list[Any] = []
-    parts, done, all_ = test.parts(), 0, steps(study, analysis, test.draws)
-    for found in runs((_part, (test, study.seed, analysis.id, some)) for some in parts):
+    shares, done, all_ = test.shares(), 0, steps(study, analysis, test.draws)
+    for found in runs((_share, (test, study.seed, analysis.id, some)) for some in shares):
         drawn.append(found)
-        before, done = done, all_ * len(drawn) // len(parts)
+        before, done = done, all_ * len(drawn) // len(shares)
         advance(done - before)
     try:
         return test.completed(*drawn)
@@ -157,8 +167,8 @@ def _in_parts(
         return str(e)
 
 
-def _part(test: Randomisation, seed: int, name: str, some: range) -> Any:
-    return test.part(generator(seed, name), some)
+def _share(test: Randomisation, seed: int, name: str, some: range) -> Any:
+    return test.drawn(generator(seed, name), some)
 
 
 def _match(draw: Draw, analyses: Sequence[Analysis], calls: Pool) -> None:
@@ -262,10 +272,13 @@ def work(group: list[Analysis], sample: Sample | str, study: Study, draws: int) 
         try:
             if analysis.inference == "randomisation" and not analysis.respondents:
                 known = replace(fit, terms=tuple(map(count, fit.terms))) if count else fit
-                if test := inference.apart(sample, known, conf_level=policy.conf_level, draws=draws):
+                test = inference.prepared(sample, known, conf_level=policy.conf_level, draws=draws)
+                if len(test.shares()) > 1:
                     out.append((analysis, test))
                     continue
-            done = infer(function, sample, fit, generator(study.seed, analysis.id))
+                done = test.whole(generator(study.seed, analysis.id))
+            else:
+                done = infer(function, sample, fit, generator(study.seed, analysis.id))
             if analysis.respondents:
                 done = with_minimum_detectable(done, target=policy.power, alpha=1 - policy.conf_level)
         except Inapplicable as e:

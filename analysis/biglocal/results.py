@@ -142,6 +142,7 @@ class Row:
 
 COLUMNS = tuple(f.name for f in fields(Row))
 VALUES = operator.attrgetter(*COLUMNS)  # of a row, in the columns' order
+WHOLE = "# the analysis above is whole\n"  # a line of a journal
 _KINDS = {f.name: str(f.type).split(" ")[0] for f in fields(Row)}
 
 
@@ -163,14 +164,12 @@ def dumps(rows: Iterable[Row]) -> str:
     return out.getvalue()
 
 
-def loads(text: str, source: str, *, torn: bool = False) -> tuple[Row, ...]:
-    """Rows from CSV text. `torn` drops a last line that a killed run left incomplete.
+def loads(text: str, source: str) -> tuple[Row, ...]:
+    """Rows from CSV text.
 
-    Raises `DataError` naming source, line and column for anything else that is not a results table.
+    Raises `DataError` naming source, line and column for what is not a results table.
     """
-    if torn and not text.endswith("\n"):
-        text = text[: text.rfind("\n") + 1]
-    reader = csv.reader(io.StringIO(text))
+    reader = csv.reader(line for line in io.StringIO(text) if line != WHOLE)
     head = next(reader, [])
     if tuple(head) != COLUMNS:
         raise DataError(
@@ -199,11 +198,19 @@ def loads(text: str, source: str, *, torn: bool = False) -> tuple[Row, ...]:
 
 
 def read(path: Path, *, torn: bool = False) -> tuple[Row, ...]:
-    """Rows of a results file; none if it does not exist."""
+    """Rows of a results file; none if it does not exist. `torn`: of a journal, those before its last line `WHOLE`,
+    since a killed run may have left what comes after it incomplete.
+
+    Raises `DataError` as `loads` does, and for what is no text.
+    """
     if not path.exists():
         return ()
+    data = path.read_bytes()
+    if torn:
+        head, mark, _ = data.rpartition(f"\n{WHOLE}".encode())
+        data = head + mark if mark else data[: data.find(b"\n") + 1]
     try:
-        return loads(path.read_text(encoding="utf-8"), path.name, torn=torn)
+        return loads(data.decode("utf-8"), path.name)
     except UnicodeDecodeError:
         raise DataError(
             f"{path.name}: not a text file in UTF-8. Delete it and run `biglocal reproduce` again."

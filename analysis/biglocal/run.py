@@ -8,8 +8,9 @@ results.csv holds them as they may leave (release.py), and all else is made of r
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from biglocal import provenance, release, results, runs, timings
 from biglocal.data import load as data_load
 from biglocal.data.load import Tier
 from biglocal.model import Analysis, BiglocalError, DataError, Run, Study, StudyError
-from biglocal.results import COLUMNS, Row
+from biglocal.results import Row
 from biglocal.study import HERE, MANUSCRIPT, MONEY, ON_REQUEST, PATH, ROOT, expand, sources, tables
 from biglocal.study import load as load_study
 
@@ -66,10 +67,39 @@ def reproduce(
     study = load_study(study_path, manuscript)
     tier = data_load.load(tier_name, seed=study.seed, data=data, treated=treated, min_months=study.policy.min_months)
     out = outputs / tier.name
+    runs.check(scheduler)
     with _quiet(out) if tier.quiet else nullcontext():
         return _reproduce(
             study, tier, out, only, (jobs, scheduler), budget, draws, study_path, manuscript, progress, say
         )
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder of outputs: two runs at once would each drop what the other has made.
+
+    The lock is the system's and goes with the process. Where there is none (Windows, some network disks) users have to
+    see to it.
+    """
+    try:
+        import fcntl
+
+        held = os.open(out, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with suppress(OSError):  # of a disk without locks
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BiglocalError(
+                    f"another run is at work in {out}: wait until it has ended, or give this one a folder of its own "
+                    f"(--outputs)."
+                ) from None
+        yield
+    finally:
+        os.close(held)
 
 
 @contextmanager
@@ -109,69 +139,70 @@ def _reproduce(
     wanted, shown = choose(study, plan, only, manuscript)
 
     out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is refused now
-    table = _table(out)
-    kept = _kept(out, table, digests, say)
-    left: dict[str, float] = {}
-    if budget is not None:
-        only, left = _affordable(study, plan, budget, kept, workers, manuscript)
-        wanted, shown = choose(study, plan, only, manuscript)
-    if only and shown >= _ordinary(study, manuscript):  # all that the report asks for: it is made whole
-        only = ()
-    todo = [a for a in wanted if a.id not in kept]
-    if todo:
-        kept |= _estimate(study, tier, todo, kept, digests, out, count, workers, progress, say)
-    from biglocal import estimate, exhibits
+    with _alone(out):
+        table = _table(out)
+        kept = _kept(out, table, digests, say)
+        left: dict[str, float] = {}
+        if budget is not None:
+            only, left = _affordable(study, plan, budget, kept, workers, manuscript)
+            wanted, shown = choose(study, plan, only, manuscript)
+        if only and shown >= _ordinary(study, manuscript):  # all that the report asks for: it is made whole
+            only = ()
+        todo = [a for a in wanted if a.id not in kept]
+        if todo:
+            kept |= _estimate(study, tier, todo, kept, digests, out, count, workers, progress, say)
+        from biglocal import estimate, exhibits
 
-    fresh = [row for a in plan for row in kept.get(a.id, ())]
-    if todo:  # through text first: rows kept from a file and rows just made must lead to the same last digit
-        fresh = list(results.loads(results.dumps(fresh), "results.csv"))
-    rows = estimate.adjust(fresh, study, plan)
-    if lost := _outdated(table, plan, set(kept)):  # beside these rows they would pass for rows of this study
-        say(f"{', '.join(lost)}: made for other settings, data or code, so left out; {WHOLE if only else AGAIN}")
-    held = results.dumps(rows)
-    reuse = provenance.unaltered(out)
-    text, findings = _released(out, held, study, reuse)
-    before = provenance.last(out)
-    notes = tier.notes() if todo else provenance.notes(out, tier.digests)
-    noticed = tier.notes() if notes is None else notes
-    run = Run(tier.name, tier.banner, tier.lacks, noticed, tier.digests, provenance.versions(), count, tier.files())
-    key = _render_key(text, run, study_path, manuscript, draws)
-    same = before.get("rendered_from") == key and reuse
+        fresh = [row for a in plan for row in kept.get(a.id, ())]
+        if todo:  # through text first: rows kept from a file and rows just made must lead to the same last digit
+            fresh = list(results.loads(results.dumps(fresh), "results.csv"))
+        rows = estimate.adjust(fresh, study, plan)
+        if lost := _outdated(table, plan, set(kept)):  # beside these rows they would pass for rows of this study
+            say(f"{', '.join(lost)}: made for other settings, data or code, so left out; {WHOLE if only else AGAIN}")
+        held = results.dumps(rows)
+        reuse = provenance.unaltered(out)
+        text, findings = _released(out, held, study, reuse)
+        before = provenance.last(out)
+        notes = tier.notes() if todo else provenance.notes(out, tier.digests)
+        noticed = tier.notes() if notes is None else notes
+        run = Run(tier.name, tier.banner, tier.lacks, noticed, tier.digests, provenance.versions(), count, tier.files())
+        key = _render_key(text, run, study_path, manuscript, draws)
+        same = before.get("rendered_from") == key and reuse
 
-    def record(rendered_from: str, files: Sequence[Path]) -> None:
-        said = provenance.record(run, study, text, draws, rendered_from, files, out, manuscript)
-        results.write_text(out / "provenance.json", said)
+        def record(rendered_from: str, files: Sequence[Path]) -> None:
+            said = provenance.record(run, study, text, draws, rendered_from, files, out, manuscript)
+            results.write_text(out / "provenance.json", said)
 
-    _keep(out, held)
-    runs.forget(out / TASKS, {a.part for a in todo})
-    if same:
-        record(key, [out / name for name in before["outputs"]])  # the code beside what made them may have changed
+        _keep(out, held)
+        if same:
+            record(key, [out / name for name in before["outputs"]])  # the code beside what made them may have changed
+            (out / JOURNAL).unlink(missing_ok=True)
+            results.write_text(out / MARK, _made_from(held, study))
+            return Done(out, len(todo), len(wanted) - len(todo), (), _inapplicable(kept), left)
+        results.write_text(out / "results.csv", text)
+        there = [out / name for name in before.get("outputs", {}) if (out / name).is_file()] if reuse else []
+        record("", sorted({*there, out / "results.csv"}))  # from here on the table vouches for itself
         (out / JOURNAL).unlink(missing_ok=True)
+        rows = list(results.loads(text, "results.csv"))
+        if only:
+            written = exhibits.render(rows, study, run, out, manuscript, only=shown, reuse=reuse) if shown else ()
+            checked = _checked(rows, findings, study, manuscript, out)
+            record("", sorted({*there, *written, *checked, out / "results.csv"}))
+        else:
+            say("rendering the report")
+            written = exhibits.render(rows, study, run, out, manuscript, reuse=reuse)
+            unused = (out / "unused.csv").read_text(encoding="utf-8").count("\n") - 1
+            say(f"{unused} rows feed no exhibit: unused.csv")
+            written = (
+                *written,
+                out / "results.csv",
+                *_extras(out, tier, reuse and before.get("data") == tier.digests),
+                *_checked(rows, findings, study, manuscript, out),
+            )
+            record(key, written)
         results.write_text(out / MARK, _made_from(held, study))
-        return Done(out, len(todo), len(wanted) - len(todo), (), _inapplicable(kept), left)
-    results.write_text(out / "results.csv", text)
-    there = [out / name for name in before.get("outputs", {}) if (out / name).is_file()] if reuse else []
-    record("", sorted({*there, out / "results.csv"}))  # from here on the table vouches for itself
-    (out / JOURNAL).unlink(missing_ok=True)
-    rows = list(results.loads(text, "results.csv"))
-    if only:
-        written = exhibits.render(rows, study, run, out, manuscript, only=shown, reuse=reuse) if shown else ()
-        checked = _checked(rows, findings, study, manuscript, out)
-        record("", sorted({*there, *written, *checked, out / "results.csv"}))
-    else:
-        say("rendering the report")
-        written = exhibits.render(rows, study, run, out, manuscript, reuse=reuse)
-        say(f"{(out / 'unused.csv').read_text(encoding='utf-8').count(chr(10)) - 1} rows feed no exhibit: unused.csv")
-        written = (
-            *written,
-            out / "results.csv",
-            *_extras(out, tier, reuse and before.get("data") == tier.digests),
-            *_checked(rows, findings, study, manuscript, out),
-        )
-        record(key, written)
-    results.write_text(out / MARK, _made_from(held, study))
-    (out / release.HELD / "error.txt").unlink(missing_ok=True)  # of a run before that failed
-    return Done(out, len(todo), len(wanted) - len(todo), written, _inapplicable(kept), left)
+        (out / release.HELD / "error.txt").unlink(missing_ok=True)  # of a run before that failed
+        return Done(out, len(todo), len(wanted) - len(todo), written, _inapplicable(kept), left)
 
 
 def _inapplicable(kept: dict[str, tuple[Row, ...]]) -> int:
@@ -190,7 +221,7 @@ def _outdated(table: Sequence[Row], plan: Sequence[Analysis], kept: set[str]) ->
 
 CACHE = f"{release.HELD}/results.csv"
 JOURNAL = f"{release.HELD}/results.journal.csv"
-TASKS = f"{release.HELD}/tasks"  # of parts on request that are not complete
+TASKS = f"{release.HELD}/tasks"  # of parts on request and long tests that are not complete
 MARK = f"{release.HELD}/released.sha256"  # what the outputs were released from; written last
 
 
@@ -255,9 +286,6 @@ def _affordable(
 def _kept(out: Path, table: Sequence[Row], digests: dict[str, str], say: Say) -> dict[str, tuple[Row, ...]]:
     """Rows that still hold, by analysis: from the last table, and from the journal of a run that was killed."""
     journal = results.read(out / JOURNAL, torn=True)
-    if journal:  # the last analysis may be half there: it is computed again
-        last = journal[-1].analysis
-        journal = tuple(r for r in journal if r.analysis != last)
     if not table and (out / CACHE).exists():
         say(f"{CACHE} is not what the last run wrote, or of another version: its rows are computed again")
     kept: dict[str, list[Row]] = {}
@@ -367,21 +395,15 @@ def _journal(out: Path) -> Iterator[Callable[[tuple[Row, ...]], None]]:
     path = out / JOURNAL
     path.parent.mkdir(parents=True, exist_ok=True)
     results.write_text(path.parent / "README.txt", release.KEPT_BACK)
-    if path.exists():
-        results.write_text(path, results.dumps(_whole(results.read(path, torn=True))))
-    else:
-        results.write_text(path, ",".join(COLUMNS) + "\n")
+    before = results.dumps(results.read(path, torn=True))
+    results.write_text(path, before + (results.WHOLE if before.count("\n") > 1 else ""))
     with path.open("a", encoding="utf-8", newline="") as file:
 
         def write(rows: tuple[Row, ...]) -> None:
-            file.write(results.dumps(rows).split("\n", 1)[1])
+            file.write(results.dumps(rows).split("\n", 1)[1] + results.WHOLE)
             file.flush()
 
         yield write
-
-
-def _whole(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    return tuple(r for r in rows if r.analysis != rows[-1].analysis) if rows else rows
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import os
 import pickle
 import platform
 import queue
+import re
 import shutil
 import signal
 import struct
@@ -63,6 +64,7 @@ SOON, LATE = 5.0, 60.0  # seconds without a worker until the user is told, and u
 SILENCE = 120.0  # seconds in which a scheduler that is there has to answer
 SETUP = "Install the same lock and the same clone there"
 AGAIN = "What is done is kept: run again"
+ADDRESS = "Give the address that `dask scheduler` prints, such as tcp://host:8786, or local:2."
 LIBRARIES = ("numpy", "pandas", "pyfixest", "scipy", "statsmodels")
 
 
@@ -203,17 +205,27 @@ def pool(
         yield Pool(None, folder)
 
 
+def check(scheduler: str) -> None:
+    """Raise `BiglocalError` for what cannot be the address of a scheduler; '' is none."""
+    kind, _, rest = scheduler.partition(":")
+    if kind == "local" and not (rest.isdigit() and int(rest)):
+        raise BiglocalError(f"--scheduler {scheduler}: local:N needs a number of worker processes, say local:2.")
+    if scheduler and kind != "local" and not re.fullmatch(r"(tcp|tls)://.+:\d+", scheduler):
+        raise BiglocalError(f"--scheduler {scheduler}: not an address. {ADDRESS}")
+
+
 def forget(folder: Path, names: Iterable[str]) -> None:
-    """Remove what `ordered` kept under these names, or under names below them, and the folder with the last."""
+    """Remove what `ordered` kept under these names, and folders of theirs in `folder` with the last."""
     for name in names:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    with suppress(OSError):
-        folder.rmdir()
+        (folder / name).unlink(missing_ok=True)
+        for above in (folder / name).parents[: name.count("/")]:
+            with suppress(OSError):
+                above.rmdir()
 
 
 # --- results that are kept -------------------------------------------------------------------------------------
 
-HEAD = struct.Struct("<QQ32s")  # number, length and sha256 of a pickled result
+HEAD = struct.Struct("<QQ32s")  # number and length of a pickled result, and the sha256 of all three
 
 
 @contextmanager
@@ -230,7 +242,7 @@ def _kept(path: Path | None) -> Iterator[tuple[dict[int, Any], Callable[[int, An
     while end + HEAD.size <= len(data):
         number, size, sum_ = HEAD.unpack_from(data, end)
         body = data[end + HEAD.size : end + HEAD.size + size]
-        if hashlib.sha256(body).digest() != sum_:
+        if _sum(number, body) != sum_:
             break
         found[number] = pickle.loads(body)
         end += HEAD.size + size
@@ -239,10 +251,14 @@ def _kept(path: Path | None) -> Iterator[tuple[dict[int, Any], Callable[[int, An
 
         def keep(number: int, value: Any) -> None:
             body = pickle.dumps(value)
-            file.write(HEAD.pack(number, len(body), hashlib.sha256(body).digest()) + body)
+            file.write(HEAD.pack(number, len(body), _sum(number, body)) + body)
             file.flush()
 
         yield found, keep
+
+
+def _sum(number: int, body: bytes) -> bytes:
+    return hashlib.sha256(struct.pack("<QQ", number, len(body)) + body).digest()
 
 
 # --- calling ---------------------------------------------------------------------------------------------------
@@ -595,9 +611,8 @@ def _cluster(address: str, folder: Path | None, say: Callable[[str], None]) -> I
             "--scheduler: Dask is not installed here. Use `nox -s cluster -- --scheduler ADDRESS`, or install "
             "locks/cluster.txt."
         ) from None
+    check(address)
     kind, _, count = address.partition(":")
-    if kind == "local" and not (count.isdigit() and int(count)):
-        raise BiglocalError(f"--scheduler {address}: local:N needs a number of worker processes, say local:2.")
     settings = {
         "distributed.scheduler.allowed-failures": 1,
         "distributed.admin.large-graph-warning-threshold": "1 TiB",  # the data are meant to be sent, once
@@ -614,10 +629,7 @@ def _cluster(address: str, folder: Path | None, say: Callable[[str], None]) -> I
             try:
                 client = distributed.Client(cluster or address, set_as_default=False, timeout=PATIENCE)
             except (OSError, ValueError) as e:
-                raise BiglocalError(
-                    f"--scheduler {address}: {str(e) or 'no answer'}. Give the address that `dask scheduler` prints, "
-                    f"such as tcp://host:8786, or local:2."
-                ) from None
+                raise BiglocalError(f"--scheduler {address}: {str(e) or 'no answer'}. {ADDRESS}") from None
             yield _Cluster(client, say)
         finally:
             if client is not None:

@@ -160,8 +160,8 @@ def on_paper(
     """What the plan's main steps would take on `areas` areas with `permutations`, in Markdown, from measured constants.
 
     Linear in areas and permutations from what was measured at `AREAS`; every fit is taken to be on all areas, which
-    matching leaves far fewer of, so seconds are at most these. A core takes whole tasks, and the parts of one long
-    test are shared out at a time.
+    matching leaves far fewer of, so seconds are at most these. A core takes whole tasks, and the draws of one long
+    test are shared out at a time. Not in it: p-value and interval from the draws, a second a test of a million.
 
     Raises `BiglocalError` where the constants were not measured.
     """
@@ -171,7 +171,7 @@ def on_paper(
     once = [a for a in plan if a.part not in ON_REQUEST]
     tests = sum(a.inference == "randomisation" for a in once)
 
-    from biglocal.inference.randomisation import a_part
+    from biglocal.inference.randomisation import a_share
 
     # name, how many after one another, tasks of each, seconds of a task, what was measured of its memory
     steps = [
@@ -184,10 +184,10 @@ def on_paper(
         ("Big Local areas", CLUSTERS, "area_draw", 1.0),
         ("single areas", areas, "unit_draw", grown),
     ):
-        part = min(a_part(units, permutations), permutations)
-        parts = -(-permutations // part)
-        turns, count = (tests, parts) if parts > 1 else (1, tests)
-        steps.append((f"draw it, dealt to {name}", turns, count, part * one[at].seconds * by, at))
+        share = min(a_share(units, permutations), permutations)
+        shares = -(-permutations // share)
+        turns, count = (tests, shares) if shares > 1 else (1, tests)
+        steps.append((f"draw it, if dealt to {name}", turns, count, share * one[at].seconds * by, at))
     lines = [
         f"{areas:,} areas, 9 years, {permutations:,} permutations; by constants measured at {AREAS:,} areas on "
         f"{timings.machine.rstrip('.')}.",
@@ -199,5 +199,5 @@ def on_paper(
         of = (duration(turns * each * -(-count // n)) for n in cores)
         memory = f"{one[at].memory_mb * max(grown, 0.2) / 1024:.1f} GiB"
         lines.append(f"| {name} | {turns * count:,} | {duration(each)} | " + " | ".join(of) + f" | {memory} |")
-    least = "A core takes whole tasks; the parts of one long test are shared out at a time."
+    least = "A core takes whole tasks; one long test's draws are shared out at a time. Of the last two lines one holds."
     return "\n".join([*lines, "", least])

@@ -195,34 +195,32 @@ def test_study_path(mixed: bool) -> None:
 
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["whole clusters", "units within matched sets"])
-def test_a_test_in_parts_is_the_whole_test(mixed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part from the generator as it was at the start, in any order: the same fit, to the last digit."""
+def test_a_test_in_shares_is_the_whole_test(mixed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each share from the generator as it was at the start, in any order: the same fit, to the last digit."""
     s = staggered()
     if mixed:
         s = Sample(s.frame.assign(cluster=s.frame["unit"] % 8), "points")
     fit = twfe.estimate(s)
     known = replace(fit, terms=(replace(fit.terms[0], n_persons=70, n_least=20),))
-    assert inference.apart(s, known, conf_level=0.9, draws=499) is None
+    assert len(inference.prepared(s, known, conf_level=0.9, draws=499).shares()) == 1
     monkeypatch.setattr(import_module("biglocal.inference.randomisation"), "HELD", 20 * (40 if mixed else 12))
-    test = inference.apart(s, known, conf_level=0.9, draws=499)
-    assert test is not None
-    parts = test.parts()
-    assert [len(p) for p in parts] == [80] * 6 + [19]
-    assert list(itertools.chain(*parts)) == list(range(499))
-    found = {p: test.part(np.random.default_rng(5), p) for p in reversed(parts)}
-    done = test.completed(*(found[p] for p in parts))
+    test = inference.prepared(s, known, conf_level=0.9, draws=499)
+    shares = test.shares()
+    assert [len(p) for p in shares] == [80] * 6 + [19]
+    assert list(itertools.chain(*shares)) == list(range(499))
+    found = {p: test.drawn(np.random.default_rng(5), p) for p in reversed(shares)}
+    done = test.completed(*(found[p] for p in shares))
     whole = inference.randomisation(twfe.estimate, s, fit, np.random.default_rng(5), conf_level=0.9, draws=499)
     assert {(t.n_persons, t.n_least) for t in done.terms} == {(70, 20)}
     assert repr(replace(done, terms=tuple(replace(t, n_persons=None, n_least=None) for t in done.terms))) == repr(whole)
 
 
-def test_all_assignments_are_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_assignments_are_one_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_module("biglocal.inference.randomisation"), "HELD", 1)
     s = panel(seed=6, effect=0.1, clusters=6)
-    test = inference.apart(s, fit := twfe.estimate(s), conf_level=0.95, draws=10_000)
-    assert test is not None
-    assert test.parts() == [range(test.count)]
-    done = test.completed(test.part(np.random.default_rng(5), range(test.count)))
+    test = inference.prepared(s, fit := twfe.estimate(s), conf_level=0.95, draws=10_000)
+    assert test.shares() == [range(test.count)]
+    done = test.whole(np.random.default_rng(5))
     assert done.facts["enumerated"]
     whole = inference.randomisation(twfe.estimate, s, fit, np.random.default_rng(9), conf_level=0.95, draws=10_000)
     assert repr(done) == repr(whole)

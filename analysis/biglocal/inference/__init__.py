@@ -25,14 +25,14 @@ from biglocal.inference.cluster import cluster
 from biglocal.inference.multiplicity import adjust
 from biglocal.inference.parallel_trends import parallel_trends
 from biglocal.inference.power import achieved
-from biglocal.inference.randomisation import apart, randomisation
+from biglocal.inference.randomisation import prepared, randomisation
 from biglocal.inference.satterthwaite import satterthwaite
 from biglocal.inference.twoway import area_and_year
 from biglocal.inference.wild import wild_bootstrap
 from biglocal.model import Infer
 
 __all__ = [
-    "achieved", "adjust", "apart", "area_and_year", "cluster", "infer", "parallel_trends", "randomisation",
+    "achieved", "adjust", "area_and_year", "cluster", "infer", "parallel_trends", "prepared", "randomisation",
     "satterthwaite", "wild_bootstrap",
 ]  # fmt: skip
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Statistic = Literal["coefficient", "t"]
 HELD = 16_000_000  # cells of a chunk of draws
-PART = 4  # chunks that are drawn and worked out by themselves: a second or two
+SHARE = 4  # chunks that are a task, where a test has more: a second or two
 CACHED = 60_000  # of these what is worked on at once: more would leave the processor's cache
 KINDS = 200  # of units by their place in the design, at most: in a balanced panel there is one a start
 TIES = 1e-9  # relative: an assignment as far out as the real one, up to rounding, is as far out
@@ -283,25 +283,16 @@ def randomisation(
     comparison units together (matched sets), units are shuffled within clusters; else whole clusters are shuffled.
     Raises `Inapplicable` for a fit that is not one two-way fixed-effects `att`, and as `randomise`.
     """
-    test = prepared(sample, fit, conf_level, draws, assigned, strata, statistic)
-    return test.completed(test.part(rng, range(test.count)))
-
-
-def apart(sample: Sample, fit: Fit, *, conf_level: float, draws: int) -> Randomisation | None:
-    """The test of `randomisation` where it is long enough to be made in parts, each by itself; else None.
-
-    The parts give the same p-value and interval, to the last digit. Raises `Inapplicable` as `randomisation`.
-    """
-    sole_att(fit, "randomisation inference")
-    units = sample.frame[dealt_by(sample)[0]].nunique()
-    if draws <= a_part(units, draws):
-        return None
-    return prepared(sample, fit, conf_level, draws)
+    test = prepared(
+        sample, fit, conf_level=conf_level, draws=draws, assigned=assigned, strata=strata, statistic=statistic
+    )
+    return test.whole(rng)
 
 
 def prepared(
     sample: Sample,
     fit: Fit,
+    *,
     conf_level: float,
     draws: int,
     assigned: str | None = None,
@@ -318,7 +309,8 @@ def prepared(
 
 @dataclass(frozen=True, slots=True)
 class Randomisation:
-    """A test of the `att` of `fit` that is ready to be drawn, whole or in parts, by whoever has it."""
+    """A test of the `att` of `fit` that is ready to be drawn by whoever has it, whole or in shares: the same test, to
+    the last digit. What it says of the draws counts the persons that the ATT does."""
 
     fit: Fit
     cells: Cells
@@ -334,24 +326,28 @@ class Randomisation:
         """How many assignments are looked at: all that there are, or as many as are drawn."""
         return self.deal.several(self.draws)[1]
 
-    def parts(self) -> list[range]:
-        """The draws in runs of some seconds at most."""
+    def shares(self) -> list[range]:
+        """The draws in runs of a second or two: one, unless the test is long."""
         if self.deal.several(self.draws)[0]:
             return [range(self.count)]
-        step = a_part(len(self.deal.order), self.count)
+        step = a_share(len(self.deal.order), self.count)
         return [range(i, min(i + step, self.count)) for i in range(0, self.count, step)]
 
-    def part(self, rng: np.random.Generator, some: range) -> NDArray[np.float64]:
-        """The terms (5, draws) of `some` draws, one of `parts` or all; `rng` is as it was before the first draw."""
+    def whole(self, rng: np.random.Generator) -> Fit:
+        """The completed fit, in one piece."""
+        return self.completed(self.drawn(rng, range(self.count)))
+
+    def drawn(self, rng: np.random.Generator, some: range) -> NDArray[np.float64]:
+        """The terms (5, draws) of `some` draws, one of `shares` or all; `rng` is as it was before the first draw."""
         all_there_are, count = self.deal.several(self.draws)
         assignments = self.deal.draw(count, all_there_are, rng, some)
         return np.concatenate(terms_of(self.cells, self.deal, assignments, self.statistic), axis=1)
 
-    def completed(self, *parts: NDArray[np.float64]) -> Fit:
-        """The fit with p-value and interval, from its parts in order; what was drawn counts the persons of the ATT."""
+    def completed(self, *shares: NDArray[np.float64]) -> Fit:
+        """The fit with p-value and interval, from its shares in order."""
         att = self.fit.terms[0]
         test = judged(
-            self.cells, self.deal, parts, self.deal.several(self.draws)[0], statistic=self.statistic,
+            self.cells, self.deal, shares, self.deal.several(self.draws)[0], statistic=self.statistic,
             conf_level=self.conf_level,
         )  # fmt: skip
         refuse_another(att, test.estimate, att.std_error, "randomisation inference")
@@ -364,8 +360,8 @@ class Randomisation:
             "assigned": self.assigned, "strata": self.strata, "statistic": self.statistic,
             "p_error": test.mc_error, "p_low": test.mc_low, "p_high": test.mc_high,
         }  # fmt: skip
-        drawn = (replace(t, n_persons=att.n_persons, n_least=att.n_least) for t in distribution(test))
-        return replace(self.fit, terms=(term, *drawn), facts=facts)
+        bins = (replace(t, n_persons=att.n_persons, n_least=att.n_least) for t in distribution(test))
+        return replace(self.fit, terms=(term, *bins), facts=facts)
 
 
 def distribution(test: RandomisationTest) -> tuple[Term, ...]:
@@ -422,9 +418,9 @@ def _chunk(units: int, draws: int) -> int:
     return max(1, min(draws, HELD // units))
 
 
-def a_part(units: int, draws: int) -> int:
-    """Draws of a test that are one task, of so many to so many units."""
-    return PART * _chunk(units, draws)
+def a_share(units: int, draws: int) -> int:
+    """Draws that are one task of a long test, of so many to so many units."""
+    return SHARE * _chunk(units, draws)
 
 
 class _Deal:
