@@ -247,13 +247,12 @@ def summary(
                 terms.append(share("size", float(value)))
             else:
                 terms.append(share("power", float(value), level=f"{size:g}", statistic=size))
-        if 1 in sizes:
-            one = tests[:, list(sizes).index(1)]
-            terms.append(share("coverage", float(((one[:, 2] <= truth) & (truth <= one[:, 3])).mean())))
-            spread = float((one[:, 0] - truth).std(ddof=1))
-            terms.append(term("bias", float((one[:, 0] - truth).mean()), std_error=spread / math.sqrt(n)))
-            if np.isfinite(one[:, 1]).all():
-                terms.append(term("error_ratio", float(one[:, 1].mean()) / spread))
+        one = tests[:, list(sizes).index(1)]
+        terms.append(share("coverage", float(((one[:, 2] <= truth) & (truth <= one[:, 3])).mean())))
+        spread = float((one[:, 0] - truth).std(ddof=1))
+        terms.append(term("bias", float((one[:, 0] - truth).mean()), std_error=spread / math.sqrt(n)))
+        if np.isfinite(one[:, 1]).all():
+            terms.append(term("error_ratio", float(one[:, 1].mean()) / spread))
         ends = [wilson(float(s), n, level) for s in shares]
         low, high = ([e[i] for e in ends] for i in (1, 0))
         at = [crossing(sizes, s, target) for s in (shares, low, high)]
@@ -261,7 +260,7 @@ def summary(
         terms.append(term("minimum_detectable", least, conf_low=between[0], conf_high=between[1]))
         if math.isnan(least):
             off.append(str(number))
-        nil = tests[:, list(sizes).index(0)] if 0 in sizes else tests[:, 0]
+        nil = tests[:, list(sizes).index(0)]
         df = float(np.mean([f.df for f in good]))
         if np.isfinite(nil[:, 1]).all() and df > 0:
             error = math.sqrt(float((nil[:, 1] ** 2).mean()))
