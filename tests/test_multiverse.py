@@ -12,7 +12,7 @@ import pytest
 from biglocal import curve, multiverse, specifications
 from biglocal import study as studies
 from biglocal.data.load import Request, Tier, load
-from biglocal.model import Analysis, Inapplicable, Multiverse, Outcome, Rule, Study, StudyError
+from biglocal.model import Analysis, Choice, Inapplicable, Multiverse, Outcome, Rule, Study, StudyError
 from biglocal.places import relisted
 from biglocal.sample import Draw
 from biglocal.specifications import DIMENSIONS, Specification, expand
@@ -119,6 +119,11 @@ def test_outcomes_of_the_study_are_estimated_as_its_main_analysis_does_too() -> 
         assert specifications.years_of(m, o, window) == (o.first_year, o.last_year)
 
 
+def exclusion(column: str, *values: str | bool) -> dict[str, object]:
+    """One more exclusion than the study has."""
+    return {"exclusion": {**own()[1].exclusion, "odd": Choice("why", "Odd", (column,), values)}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -131,6 +136,11 @@ def test_outcomes_of_the_study_are_estimated_as_its_main_analysis_does_too() -> 
         ({"rules": (Rule({"estimator": ("ols",)}, "why"),)}, "no option 'ols'"),
         ({"rules": (Rule({}, "why"),)}, "rules out everything"),
         ({"rules": (Rule({"window": ("all", "to_2018", "to_2020")}, "why"),)}, "no specification is left"),
+        (exclusion("rural", "true"), 'exclusion.odd: "true" is no value of rural. Choose from true, false.'),
+        (exclusion("region", True), 'exclusion.odd: true is no value of region. Choose from "North East"'),
+        (exclusion("region", "London", "Londn"), 'exclusion.odd: "Londn" is no value of region'),
+        (exclusion("rural", True, False), "exclusion.odd: every value of rural is left out"),
+        (exclusion("imd", "high"), "exclusion.odd: column imd holds numbers"),
     ],
 )
 def test_a_multiverse_that_cannot_be_is_refused_by_name(change: dict[str, object], message: str) -> None:
@@ -142,7 +152,39 @@ def test_a_multiverse_that_cannot_be_is_refused_by_name(change: dict[str, object
             raise StudyError(f"{at}: no {what} '{seen}'")
 
     with pytest.raises(StudyError, match=message):
-        specifications.check(changed, "study.toml", named, ["imd", "imd_msoa"], ["region", "rural"])
+        specifications.check(changed, "study.toml", named, ["imd", "imd_msoa"], ["region", "rural", "imd"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (("Londn",), "Londn leaves out none of .* whose region is known, which is London, North West. Correct"),
+        (("London", "North West"), "London, North West leaves out every one"),
+    ],
+)
+def test_an_exclusion_that_leaves_out_nothing_or_everything_is_refused(values: tuple[str, ...], message: str) -> None:
+    """Its specifications would be those without it, under another name."""
+    draw = small()
+    m = draw.study.multiverse
+    assert m is not None
+    odd = {**m.exclusion, "odd": Choice("why", "Odd", ("region",), values)}
+    draw = replace(draw, study=replace(draw.study, multiverse=replace(m, exclusion=odd)))
+    with pytest.raises(StudyError, match=f"multiverse.exclusion.odd: .*{message}"):
+        world(draw)
+
+
+def test_an_exclusion_of_which_the_tier_knows_nothing_leaves_and_is_said() -> None:
+    draw = small(outcomes=1)
+    areas = draw.tier.table("areas")
+    blank = areas.assign(rural=pd.Series([None] * len(areas), dtype="boolean"))
+    tier = replace(draw.tier, _kept={**draw.tier._kept, "areas": blank}, lacks={"rural": "Ask for it."})
+    made, whole = world(replace(draw, tier=tier)), world(draw)
+    assert {s.exclusion for s in made.specs} == {"none", "london"}
+    seen, at = multiverse.once(made, made.draw), [whole.specs.index(s) for s in made.specs]
+    np.testing.assert_array_equal(seen, multiverse.once(whole, whole.draw)[:, at])
+    null = multiverse.permuted(made, range(99), numbered(3))  # type: ignore[arg-type]
+    fit = multiverse.summary(made, 0, seen[0], null[:, 0])
+    assert fit.caution.startswith("exclusion rural: the synthetic tier has no values of rural. Ask for it.")
 
 
 # --- each is what the ordinary path says -----------------------------------------------------------------------

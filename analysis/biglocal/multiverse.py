@@ -20,9 +20,9 @@ from biglocal import curve
 from biglocal.cross_sections import Answers, Respondents, answers
 from biglocal.data.tables import PERSONS
 from biglocal.estimators import estimator
-from biglocal.model import Analysis, Fit, Inapplicable, Outcome, Sample
+from biglocal.model import Analysis, Fit, Inapplicable, Outcome, Sample, StudyError
 from biglocal.places import Places, exchangeable, relisted
-from biglocal.specifications import Specification, combinations, expand, grouped, multiverse, years_of
+from biglocal.specifications import DIMENSIONS, Specification, combinations, expand, grouped, multiverse, years_of
 from biglocal.whole_series import (
     Cohorts,
     Counts,
@@ -39,6 +39,7 @@ from biglocal.whole_series import (
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
     from biglocal.sample import Draw
@@ -59,8 +60,8 @@ class World:
 
     `mine` (O, S): which of `specs` an outcome has. `lacking`: outcome -> why it has none. `series` by outcome and
     window, or of persons `answers` by outcome. `starts` treatment -> (A,) first treated year by area. `columns`:
-    covariates of any option, and their values `x` (N, K). `excluded` name -> (N,). `unknown`: treatment -> why the tier
-    has no dates.
+    covariates of any option, and their values `x` (N, K). `excluded` name -> (N,). `unknown`: (dimension, option) ->
+    why the tier has no dates for the treatment, or no values for the exclusion.
     """
 
     draw: Draw
@@ -76,7 +77,7 @@ class World:
     x: Floats
     excluded: dict[str, Mask]
     population: Floats
-    unknown: dict[str, str]
+    unknown: dict[tuple[str, str], str]
 
 
 def run(
@@ -227,20 +228,28 @@ def average(fit: Fit) -> tuple[float, float]:
 
 
 def build(draw: Draw, outcomes: Sequence[str]) -> World:
-    """What every draw shares. An outcome that the tier lacks, or that has no specification, is left out with why."""
+    """What every draw shares. An outcome that the tier lacks, or that has no specification, is left out with why.
+
+    Raises `StudyError` for an exclusion that leaves out no LSOA, or every one."""
     import numpy as np
 
     study, m = draw.study, multiverse(draw.study)
     frame = draw.places()
     names = tuple(sorted(map(str, draw.tier.table("programme")["area_id"])))
     starts: dict[str, Floats] = {}
-    unknown: dict[str, str] = {}
+    unknown: dict[tuple[str, str], str] = {}
     for name in m.treatment:
         try:
             by_area, _ = draw.starts(study.treatments[name])
             starts[name] = np.array([by_area[a] for a in names])
         except Inapplicable as e:
-            unknown[name] = str(e)
+            unknown["treatment", name] = str(e)
+    excluded: dict[str, Mask] = {}
+    for name in m.exclusion:
+        try:
+            excluded[name] = _excluded(draw, frame, name)
+        except Inapplicable as e:
+            unknown["exclusion", name] = str(e)
     columns = tuple(dict.fromkeys(c for option in m.covariates.values() for c in option.columns))
     x = frame[list(columns)].to_numpy(dtype=float)
     spread = np.nanstd(x, axis=0)
@@ -251,7 +260,7 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
     said: dict[str, Answers] = {}
     for name in outcomes:
         chosen = study.outcomes[name]
-        specs = [s for s in expand(study, name)[0] if s.treatment not in unknown]
+        specs = [s for s in expand(study, name)[0] if not unknown.keys() & {(d, getattr(s, d)) for d in DIMENSIONS}]
         try:
             if not specs:
                 why = " ".join(dict.fromkeys(unknown.values()))
@@ -289,15 +298,38 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
         starts=starts,
         columns=columns,
         x=x,
-        excluded={
-            k: np.logical_or.reduce([frame[c].isin(list(x.values)).to_numpy(dtype=bool) for c in x.columns])
-            if x.columns
-            else np.zeros(len(frame), dtype=bool)
-            for k, x in m.exclusion.items()
-        },
+        excluded=excluded,
         population=frame["population"].to_numpy(dtype=float, na_value=np.nan),
         unknown=unknown,
     )
+
+
+def _excluded(draw: Draw, frame: pd.DataFrame, name: str) -> Mask:
+    """The LSOAs (N,) of `frame` that an exclusion leaves out.
+
+    Raises `Inapplicable` where the tier has no value of its column, and `StudyError` where it would be a second name
+    for specifications that are there without it, or leave nothing."""
+    import numpy as np
+
+    option = multiverse(draw.study).exclusion[name]
+    out = np.zeros(len(frame), dtype=bool)
+    for c in option.columns:
+        known = frame[c].notna().to_numpy(dtype=bool)
+        if not known.any():
+            lacks = draw.tier.lacks.get(c, "")
+            raise Inapplicable(f"exclusion {name}: the {draw.tier.name} tier has no values of {c}. {lacks}".rstrip())
+        out |= frame[c].isin(list(option.values)).to_numpy(dtype=bool)
+        if not out.any() or out[known].all():
+            there = sorted({str(v) for v in frame[c].dropna().unique()})
+            shown = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
+            if draw.tier.quiet:
+                shown = f"{len(there)} kinds, not shown"
+            raise StudyError(
+                f"study.toml: multiverse.exclusion.{name}: {', '.join(map(str, option.values))} leaves out "
+                f"{'every one' if out.any() else 'none'} of the {draw.tier.name} tier's LSOAs whose {c} is known, which "
+                f"is {shown}. Correct the values, or take the option out."
+            )
+    return out
 
 
 def _series(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from biglocal.data.tables import PERSONS
+from biglocal.data.tables import PERSONS, TABLES
 from biglocal.model import StudyError
 
 if TYPE_CHECKING:
@@ -172,6 +172,21 @@ def _indefensible(rules: Iterable[Rule], s: Specification) -> str:
     return ""
 
 
+def _check_values(where: str, column: str, values: tuple[str | bool, ...], refuse: Callable[..., None]) -> None:
+    """Refuse values that a column of table areas cannot have, and all that it can have."""
+    of = TABLES["areas"].columns[column]
+    if of.kind not in ("flag", "category", "text"):
+        refuse(where, f"column {column} holds numbers", "Name a flag or a category.")
+    there: tuple[str | bool, ...] = (True, False) if of.kind == "flag" else of.allowed
+    words = [str(v).lower() if isinstance(v, bool) else f'"{v}"' for v in there]
+    for value in values:
+        if isinstance(value, bool) != (of.kind == "flag") or (there and value not in there):
+            said = str(value).lower() if isinstance(value, bool) else f'"{value}"'
+            refuse(where, f"{said} is no value of {column}", f"Choose from {', '.join(words) or 'its texts'}.")
+    if there and set(there) <= set(values):
+        refuse(where, f"every value of {column} is left out", "Leave some in.")
+
+
 def check(study: Study, file: str, named: Callable[..., None], covariates: list[str], columns: Collection[str]) -> None:
     """Refuse a multiverse that names what does not exist, or leaves nothing. `named` looks a name up."""
     m = study.multiverse
@@ -213,6 +228,7 @@ def check(study: Study, file: str, named: Callable[..., None], covariates: list[
             refuse(f"exclusion.{name}", "a column goes with its values", "Give one column and values, or neither.")
         for column in option.columns:
             named(f"{at}.exclusion.{name}", column, columns, "column of table areas")
+            _check_values(f"exclusion.{name}", column, option.values, refuse)
     for name, option in m.window.items():
         if option.first_year >= option.last_year:
             refuse(f"window.{name}", f"{option.first_year} to {option.last_year}", "Give two years or more, in order.")
