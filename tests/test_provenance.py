@@ -67,6 +67,76 @@ def test_every_row_depends_on_the_other_policies(study: Study, tier: Tier, chang
     assert {a for a in before if after[a] == before[a]} == set()
 
 
+def with_multiverse(**change: Callable[[Any], Any]) -> Callable[[Study], Study]:
+    """The study with entries of its multiverse changed, each by a function of what it was."""
+
+    def changed(study: Study) -> Study:
+        m = study.multiverse
+        assert m is not None
+        return replace(study, multiverse=replace(m, **{k: f(getattr(m, k)) for k, f in change.items()}))
+
+    return changed
+
+
+def with_entry(section: str, name: str, of: str = "", **change: Any) -> Callable[[Study], Study]:
+    """The study with an entry changed, or with a new one made `of` another."""
+
+    def changed(study: Study) -> Study:
+        entries = getattr(study, section)
+        entry = replace(entries[of or name], **change, name=name)
+        return replace(study, **{section: {**entries, name: entry}})
+
+    return changed
+
+
+def worded(entries: dict[str, Any]) -> dict[str, Any]:
+    return {k: replace(v, label="Other words", reason="another reason") for k, v in entries.items()}
+
+
+OUTCOMES = {"high_anxiety", "samhi", "burglary"}
+
+
+@pytest.mark.parametrize(
+    ("change", "outcomes"),
+    [
+        (with_entry("outcomes", "new", "violence"), set[str]()),
+        (with_entry("outcomes", "happiness", label="Happiness now"), set[str]()),
+        (with_entry("comparisons", "optimal", label="Other words", ratio=3), set[str]()),
+        (with_entry("comparisons", "nearest", label="Other words"), set[str]()),
+        (with_entry("comparisons", "new", "nearest", ratio=3), set[str]()),
+        (with_entry("treatments", "plan_endorsed", label="Other words", reason="another reason"), set[str]()),
+        (with_multiverse(exclusion=worded, window=worded, estimator=worded, treatment=worded), set[str]()),
+        (with_multiverse(rules=lambda rules: tuple(replace(r, reason="another") for r in rules)), set[str]()),
+        (with_multiverse(outcomes=lambda names: (*names, "violence")), set[str]()),
+        (with_multiverse(rules=lambda rules: tuple(r for r in rules if not r.outcomes)), {"high_anxiety"}),
+        (with_multiverse(rules=lambda rules: rules[1:]), OUTCOMES),
+        (with_multiverse(draws=lambda n: n + 1), OUTCOMES),
+        (with_multiverse(bands=lambda n: n + 1), OUTCOMES),
+        (with_multiverse(covariates=lambda had: {**had, "deprivation": replace(had["deprivation"], columns=("imd",))}), OUTCOMES),
+        (with_multiverse(exclusion=lambda had: {**had, "london": replace(had["london"], values=("East",))}), OUTCOMES),
+        (with_multiverse(window=lambda had: {**had, "to_2018": replace(had["to_2018"], last_year=2017)}), OUTCOMES),
+        (with_multiverse(definition=lambda had: {"as_measured": had["as_measured"]}), OUTCOMES),
+        (with_entry("comparisons", "nearest", ratio=3), OUTCOMES),
+        (with_entry("treatments", "all_announced", year=2014), OUTCOMES),
+        (with_entry("outcomes", "burglary", first_year=2012), {"burglary"}),
+        (with_entry("outcomes", "samhi", column="burglary_z"), OUTCOMES),  # matched on
+        (lambda study: start_of_main(study), OUTCOMES),
+    ],
+    ids=[
+        "new outcome", "label of another outcome", "another comparison", "label of a comparison", "new comparison",
+        "words of a treatment", "words of options", "reasons of rules", "one more outcome", "rules of an outcome",
+        "a rule of all", "draws", "bands", "covariates", "exclusion", "window", "definition", "comparison", "treatment",
+        "own years", "column matched on", "main treatment",
+    ],
+)  # fmt: skip
+def test_a_multiverse_is_made_again_where_its_numbers_can_move(
+    study: Study, tier: Tier, change: Callable[[Study], Study], outcomes: set[str]
+) -> None:
+    """It takes minutes: words, and what other outcomes and comparisons are, leave its rows as they are."""
+    before, after = digests(study, tier), digests(change(study), tier)
+    assert {o for o in OUTCOMES if after[f"multiverse/{o}"] != before[f"multiverse/{o}"]} == outcomes
+
+
 def test_draws_move_what_is_resampled_in_a_run_and_nothing_on_request(study: Study, tier: Tier) -> None:
     """Parts on request draw by numbers of their own: `--draws full` must not lose rows that took minutes."""
     before, after = digests(study, tier), digests(study, tier, 9999)

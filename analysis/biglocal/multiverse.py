@@ -326,8 +326,8 @@ def _excluded(draw: Draw, frame: pd.DataFrame, name: str) -> Mask:
                 shown = f"{len(there)} kinds, not shown"
             raise StudyError(
                 f"study.toml: multiverse.exclusion.{name}: {', '.join(map(str, option.values))} leaves out "
-                f"{'every one' if out.any() else 'none'} of the {draw.tier.name} tier's LSOAs whose {c} is known, which "
-                f"is {shown}. Correct the values, or take the option out."
+                f"{'every one' if out.any() else 'none'} of the {draw.tier.name} tier's LSOAs whose {c} is known, "
+                f"which is {shown}. Correct the values, or take the option out."
             )
     return out
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from biglocal.model import Analysis, Run, Study, VerifyError
 from biglocal.results import digest
+from biglocal.specifications import DIMENSIONS, multiverse
 from biglocal.study import HERE, MONEY, ON_REQUEST, ROOT, baseline, family, file_of, sources, tables
 
 if TYPE_CHECKING:
@@ -165,9 +166,7 @@ def _used(study: Study, whole: dict[str, Any], tier: Tier, analysis: Analysis, d
     }
     files = [*ALWAYS, *([f"estimators/{file_of(study, analysis.estimator)}.py"] if analysis.estimator else [])]
     if analysis.part == "multiverse" and study.multiverse:
-        named = asdict(study)
-        used["multiverse"] = {k: named[k] for k in ("multiverse", "comparisons", "treatments", "outcomes")}
-        used["main"] = study.main_treatment
+        used["multiverse"] = _of_multiverse(study, whole, analysis.outcome)
         files += [f"matching/{study.comparisons[c].method}.py" for c in study.multiverse.comparison]
     if analysis.part in ON_REQUEST:
         files.append(f"{analysis.part}.py")
@@ -191,6 +190,28 @@ def _used(study: Study, whole: dict[str, Any], tier: Tier, analysis: Analysis, d
             used["before"] = whole["treatments"][study.main_treatment]["year"]
             used["baseline"] = {x: study.outcomes[o].column for x, (o, _) in baseline(study).items()}
     return used, files
+
+
+def _of_multiverse(study: Study, whole: dict[str, Any], outcome: str) -> dict[str, Any]:
+    """What an outcome's specifications rest on: options, not the words for them; rules for it, not why; and of the
+    study the comparisons and treatments that are named, and what is matched on."""
+    m = multiverse(study)
+
+    def bare(entry: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in entry.items() if k not in ("label", "reason")}
+
+    chosen = {d: {k: bare(v) for k, v in whole["multiverse"][d].items()} for d in DIMENSIONS}
+    before = sorted({o for c in m.comparison for o in study.comparisons[c].baseline})
+    return {
+        "options": chosen,
+        "rules": [r.out for r in m.rules if not r.outcomes or outcome in r.outcomes],
+        "draws": m.draws,
+        "bands": m.bands,
+        "comparisons": {c: bare(whole["comparisons"][c]) for c in m.comparison},
+        "treatments": {t: bare(whole["treatments"][t]) for t in m.treatment},
+        "before": study.treatments[study.main_treatment].year if before else None,
+        "baseline": {o: study.outcomes[o].column for o in before},
+    }
 
 
 # --- the record of a run ----------------------------------------------------------------------------------
