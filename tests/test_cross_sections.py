@@ -14,7 +14,7 @@ from biglocal.model import Analysis, Inapplicable, Outcome
 from biglocal.places import relisted
 from biglocal.sample import Draw
 from biglocal.specifications import SURVEY, Specification, expand
-from test_multiverse import numbered, own, small, world
+from test_multiverse import numbered, own, partly_blank, small, world
 
 MOOD = Outcome("mood", "Mood", "survey", "mood", "points", "lower", "made", 2011, 2019, codes_missing=(-8,))
 
@@ -211,3 +211,19 @@ def test_a_covariate_that_is_collinear_in_a_sample_has_no_estimate_there_as_on_t
     for i in [singular.index(True), len(singular) - 1 - singular[::-1].index(True)] if fault != "double" else []:
         with pytest.raises(Inapplicable, match="collinear"):
             multiverse.fit(draw, "mood", built.specs[i])
+
+
+def test_an_lsoa_with_a_blank_covariate_leaves_the_specifications_with_it_and_no_others() -> None:
+    draw = partly_blank(asked(persons=4_000))
+    made = world(draw)
+    for j, list_ in enumerate([None, made.places.drawn(np.random.default_rng(3))]):
+        listed = made.draw if list_ is None else relisted(made.draw, made.places, list_)
+        seen = multiverse.once(made, listed)[0]
+        assert np.isfinite(seen[:, :2]).all()
+        full = with_survey(listed, draw.tier.table("survey"))
+        for i in range(j, len(made.specs), 6):
+            s = made.specs[i]
+            fit = multiverse.fit(full, "mood", s)
+            np.testing.assert_allclose(seen[i, :2], multiverse.average(fit), rtol=1e-9, atol=1e-11, err_msg=s.name)
+            assert tuple(seen[i, 2:5]) == (fit.n_units, fit.n_treated, fit.n_clusters), s.name
+            assert seen[i, 5] == least(full, s), s.name

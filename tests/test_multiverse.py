@@ -470,3 +470,58 @@ def test_ancova_has_no_estimate_where_the_mean_before_is_collinear_with_covariat
         assert np.isnan(seen[i, 0]) == gone, s.name
         if not gone and i % 5 == 0:
             assert seen[i, :2] == pytest.approx(multiverse.average(multiverse.fit(draw, "y0", s)), abs=1e-10), s.name
+
+
+def partly_blank(draw: Draw) -> Draw:
+    """With a covariate that is not matched on, and blank in some LSOAs, a treated and a listed one among them."""
+    m, areas = draw.study.multiverse, draw.tier.table("areas")
+    assert m is not None
+    rng = np.random.default_rng(5)
+    made = pd.Series(rng.normal(size=len(areas))).mask(rng.random(len(areas)) < 0.1)
+    made[[0, 7, 100]] = np.nan
+    both = {
+        k: replace(m.covariates["deprivation"], columns=c)
+        for k, c in {"one": ("made",), "two": ("imd", "made")}.items()
+    }
+    chosen = replace(m, covariates={**m.covariates, **both}, window={"all": m.window["all"]})
+    covariates = {**chosen.covariates, "deprivation": replace(m.covariates["deprivation"], columns=("imd",))}
+    study = replace(draw.study, multiverse=replace(chosen, covariates=covariates))
+    kept = {**draw.tier._kept, "areas": areas.assign(made=made)}
+    return replace(draw, study=study, tier=replace(draw.tier, _kept=kept))
+
+
+def test_an_lsoa_with_a_blank_covariate_leaves_the_specifications_with_it_and_no_others() -> None:
+    plain = small(outcomes=1, comparisons=("pool", "nearest"))
+    draw = partly_blank(plain)
+    made = world(draw)
+    area = made.places.drawn(np.random.default_rng(3))
+    panel = draw.tier.table("area_panel")
+    for name, listed in {"own": made.draw, "other": relisted(made.draw, made.places, area)}.items():
+        seen = multiverse.once(made, listed)[0]
+        assert np.isfinite(seen[:, :2]).all()
+        full = replace(listed, tier=replace(listed.tier, _kept={**listed.tier._kept, "area_panel": panel}))
+        full = replace(full, tier=replace(full.tier, digests=draw.tier.digests))
+        for i in range(0, len(made.specs), 5):
+            fit = multiverse.fit(full, "y0", made.specs[i])
+            assert seen[i, :2] == pytest.approx(multiverse.average(fit), abs=1e-10), (name, made.specs[i].name)
+            assert tuple(seen[i, 2:5]) == (fit.n_units, fit.n_treated, fit.n_clusters), (name, made.specs[i].name)
+    without = world(plain)
+    before, seen = (multiverse.once(w, w.draw)[0] for w in (without, made))
+    same = [(i, without.specs.index(s)) for i, s in enumerate(made.specs) if s.covariates == "none"]
+    np.testing.assert_array_equal(seen[[i for i, _ in same]], before[[i for _, i in same]])
+    null = multiverse.permuted(made, range(99), numbered(3))  # type: ignore[arg-type]
+    fit = multiverse.summary(made, 0, seen, null[:, 0])
+    assert "draws without" not in fit.caution
+    assert "matched LSOAs without a value of made left the specifications with covariates one," in fit.caution
+    assert "without a value of imd, made left the specifications with covariates two," in fit.caution
+    assert "covariates deprivation" not in fit.caution
+
+
+def test_covariates_of_which_the_tier_knows_nothing_leave_and_are_said() -> None:
+    draw = partly_blank(small(outcomes=1))
+    areas = draw.tier.table("areas").assign(made=np.nan)
+    tier = replace(draw.tier, _kept={**draw.tier._kept, "areas": areas}, lacks={"made": "Ask for it."})
+    made = world(replace(draw, tier=tier))
+    assert {s.covariates for s in made.specs} == {"none", "deprivation"}
+    assert made.unknown["covariates", "two"] == "covariates two: the synthetic tier has no values of made. Ask for it."
+    assert np.isfinite(multiverse.once(made, made.draw)[0, :, :2]).all()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -59,9 +60,9 @@ class World:
     """What every draw shares, and what a worker is sent.
 
     `mine` (O, S): which of `specs` an outcome has. `lacking`: outcome -> why it has none. `series` by outcome and
-    window, or of persons `answers` by outcome. `starts` treatment -> (A,) first treated year by area. `columns`:
-    covariates of any option, and their values `x` (N, K). `excluded` name -> (N,). `unknown`: (dimension, option) ->
-    why the tier has no dates for the treatment, or no values for the exclusion.
+    window, or of persons `answers` by outcome. `starts` treatment -> (A,) first treated year by area. `columns`: of
+    each option of covariates, in their values `x` (N, K). `excluded` name -> (N,). `unknown`: (dimension, option) ->
+    why the tier has no dates for the treatment, or no values for the covariates or the exclusion.
     """
 
     draw: Draw
@@ -73,7 +74,7 @@ class World:
     series: dict[tuple[str, str], Series]
     answers: dict[str, Answers]
     starts: dict[str, Floats]
-    columns: tuple[str, ...]
+    columns: dict[str, list[int]]
     x: Floats
     excluded: dict[str, Mask]
     population: Floats
@@ -130,8 +131,26 @@ def summary(world: World, outcome: int, seen: Floats, null: Floats) -> Fit:
         units, years = (max(of, default=0) for of in ([int(s.whole.sum()) for s in own], [len(s.years) for s in own]))
         rows = units * years
     specs = [s for s, its in zip(world.specs, mine, strict=True) if its]
-    level, caution = world.draw.study.policy.conf_level, " ".join(world.unknown.values())
+    level, caution = world.draw.study.policy.conf_level, " ".join([*world.unknown.values(), *_blank(world)])
     return curve.summary(specs, seen[mine], null[:, mine], level=level, units=units, rows=rows, caution=caution)
+
+
+def _blank(world: World) -> Iterator[str]:
+    """What is said of LSOAs that would be in a specification, were not one of its covariates blank."""
+    import numpy as np
+
+    used = np.zeros(len(world.population), dtype=bool)
+    for comparison in dict.fromkeys(s.comparison for s in world.specs) if np.isnan(world.x).any() else ():
+        with suppress(Inapplicable):
+            cells = world.draw.matched(comparison)[0]
+            used[cells["place"][cells["weight"] > 0]] = True
+    for name, at in world.columns.items():
+        if lost := int((np.isnan(world.x[:, at]).any(axis=1) & used).sum()):
+            columns = ", ".join(multiverse(world.draw.study).covariates[name].columns)
+            yield (
+                f"{lost} matched LSOA{'' if lost == 1 else 's'} without a value of {columns} left the specifications "
+                f"with covariates {name}, treated ones with those matched to them."
+            )
 
 
 def permuted(world: World, which: range, rng: Callable[[str], np.random.Generator]) -> Floats:
@@ -150,8 +169,8 @@ def permuted(world: World, which: range, rng: Callable[[str], np.random.Generato
 
 def sample(draw: Draw, outcome: str, spec: Specification) -> Sample:
     """The sample of one specification, for any estimator: that of the ordinary path with the specification's window,
-    definition, exclusion, weights and covariates. LSOAs have whole series; persons need none, but some of a treated
-    LSOA before its start. Raises `Inapplicable` where nothing is left of it."""
+    definition, exclusion, weights and covariates, of which none is blank. LSOAs have whole series; persons need none,
+    but some of a treated LSOA before its start. Raises `Inapplicable` where nothing is left of it."""
     import numpy as np
 
     m, chosen = multiverse(draw.study), draw.study.outcomes[outcome]
@@ -174,6 +193,8 @@ def sample(draw: Draw, outcome: str, spec: Specification) -> Sample:
     kept = (frame["treated"] == 0) | ((first > unit.transform("min")) & (first <= frame["time"].max()))
     if chosen.table not in PERSONS:
         kept &= unit.transform("size") == frame["time"].nunique()
+    for c in m.covariates[spec.covariates].columns:
+        kept &= cells[c].notna().to_numpy(dtype=bool)[frame["unit"]]
     for c in gone.columns:
         kept &= ~cells[c].isin(list(gone.values)).to_numpy()[frame["unit"]]
     frame = frame[kept]
@@ -195,7 +216,7 @@ def sample(draw: Draw, outcome: str, spec: Specification) -> Sample:
         frame = frame.assign(weight=frame["weight"] / size.reindex(area[head]).to_numpy(dtype=float))
     more: dict[str, Any] = {}
     for c in m.covariates[spec.covariates].columns:
-        x = cells[c].to_numpy(dtype=float)[frame["unit"]]
+        x = cells[c].to_numpy(dtype=float, na_value=np.nan)[frame["unit"]]
         if spec.estimator == "ancova":
             more[c] = x
         else:  # unit effects hold its level, so it enters by year
@@ -250,10 +271,7 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
             excluded[name] = _excluded(draw, frame, name)
         except Inapplicable as e:
             unknown["exclusion", name] = str(e)
-    columns = tuple(dict.fromkeys(c for option in m.covariates.values() for c in option.columns))
-    x = frame[list(columns)].to_numpy(dtype=float)
-    spread = np.nanstd(x, axis=0)
-    x = (x - np.nanmean(x, axis=0)) / np.where(spread > 0, spread, 1.0)  # for digits: no estimate depends on it
+    columns, x = _covariates(draw, frame, unknown)
     wanted: dict[str, set[Specification]] = {}
     lacking: dict[str, str] = {}
     found: dict[tuple[str, str], Series] = {}
@@ -304,6 +322,37 @@ def build(draw: Draw, outcomes: Sequence[str]) -> World:
     )
 
 
+def _covariates(
+    draw: Draw, frame: pd.DataFrame, unknown: dict[tuple[str, str], str]
+) -> tuple[dict[str, list[int]], Floats]:
+    """Of each option of covariates its columns in the values (N, K) of all. An option of which the tier has no values
+    becomes `unknown`."""
+    import numpy as np
+
+    options: dict[str, tuple[str, ...]] = {}
+    for name, option in multiverse(draw.study).covariates.items():
+        try:
+            for c in option.columns:
+                _known(draw, frame, f"covariates {name}", c)
+            options[name] = option.columns
+        except Inapplicable as e:
+            unknown["covariates", name] = str(e)
+    columns = list(dict.fromkeys(c for own in options.values() for c in own))
+    x = frame[columns].to_numpy(dtype=float, na_value=np.nan)
+    spread = np.nanstd(x, axis=0)
+    x = (x - np.nanmean(x, axis=0)) / np.where(spread > 0, spread, 1.0)  # for digits: no estimate depends on it
+    return {name: [columns.index(c) for c in dict.fromkeys(own)] for name, own in options.items()}, x
+
+
+def _known(draw: Draw, frame: pd.DataFrame, of: str, column: str) -> Mask:
+    """Where (N,) a column has a value. Raises `Inapplicable` where the tier has none."""
+    known = frame[column].notna().to_numpy(dtype=bool)
+    if not known.any():
+        lacks = draw.tier.lacks.get(column, "")
+        raise Inapplicable(f"{of}: the {draw.tier.name} tier has no values of {column}. {lacks}".rstrip())
+    return known
+
+
 def _excluded(draw: Draw, frame: pd.DataFrame, name: str) -> Mask:
     """The LSOAs (N,) of `frame` that an exclusion leaves out.
 
@@ -314,10 +363,7 @@ def _excluded(draw: Draw, frame: pd.DataFrame, name: str) -> Mask:
     option = multiverse(draw.study).exclusion[name]
     out = np.zeros(len(frame), dtype=bool)
     for c in option.columns:
-        known = frame[c].notna().to_numpy(dtype=bool)
-        if not known.any():
-            lacks = draw.tier.lacks.get(c, "")
-            raise Inapplicable(f"exclusion {name}: the {draw.tier.name} tier has no values of {c}. {lacks}".rstrip())
+        known = _known(draw, frame, f"exclusion {name}", c)
         out |= frame[c].isin(list(option.values)).to_numpy(dtype=bool)
         if not out.any() or out[known].all():
             there = sorted({str(v) for v in frame[c].dropna().unique()})
@@ -394,19 +440,22 @@ def once(world: World, draw: Draw) -> Floats:
         except Inapplicable:
             continue
         asked: dict[tuple[str, str], tuple[Answers, Floats]] = {}
+        adjusted = matched.adjusted(world)
         for (window, treatment), several in grouped(group, "window", "treatment"):
-            for o, outcome in enumerate(world.outcomes):
-                some = [(i, s) for i, s in several if world.mine[o, i]]
+            for (o, outcome), (whole, options) in itertools.product(enumerate(world.outcomes), adjusted):
+                some = [(i, s) for i, s in several if world.mine[o, i] and s.covariates in options]
                 if outcome in world.answers:
                     if (outcome, window) not in asked:
                         asked[outcome, window] = matched.answers(world, outcome, window)
                     for (exclusion,), few in grouped(some, "exclusion"):
-                        theirs = matched.respondents(world, *asked[outcome, window], treatment, exclusion)
+                        theirs = matched.respondents(
+                            world, *asked[outcome, window], treatment, exclusion, whole, options
+                        )
                         for i, said in theirs.estimates(few) if theirs else ():
                             out[o, i] = said
                     continue
                 ways = [way for way, _ in grouped(some, "exclusion", "weights")]
-                weighed, found = matched.estimates(world, outcome, window, treatment, ways)
+                weighed, found = matched.estimates(world, outcome, window, treatment, ways, whole, options)
                 for i, s in some:
                     of_series = found.get((s.estimator, s.covariates))
                     way = (s.exclusion, s.weights)
@@ -456,11 +505,31 @@ class _Matched:
             area[order], np.flatnonzero(np.diff(cluster[order], prepend=-1)), bool(cells["in_set"].any()),
         )  # fmt: skip
 
+    def adjusted(self, world: World) -> list[tuple[Mask, dict[str, list[int]]]]:
+        """Options of covariates, each with its columns in `world.x`, by the LSOAs (n,) that have values of all of them;
+        the others leave its specifications, treated ones with those matched to them."""
+        import numpy as np
+
+        known = np.isfinite(world.x[self.row])
+        groups: dict[bytes, tuple[Mask, dict[str, list[int]]]] = {}
+        for name, at in world.columns.items():
+            whole = np.asarray(known[:, at].all(axis=1))
+            groups.setdefault(whole.tobytes(), (whole, {}))[1][name] = at
+        return list(groups.values())
+
     def estimates(
-        self, world: World, outcome: str, window: str, treatment: str, ways: Sequence[tuple[str, ...]]
+        self,
+        world: World,
+        outcome: str,
+        window: str,
+        treatment: str,
+        ways: Sequence[tuple[str, ...]],
+        whole: Mask,
+        options: dict[str, list[int]],
     ) -> tuple[list[tuple[str, ...]], dict[tuple[str, str], Said]]:
-        """What the estimators say, by their name and that of covariates, and the `ways` (exclusion, weights) that they
-        say it of: those that leave treated LSOAs of two areas or more, and comparison LSOAs."""
+        """What the estimators say of LSOAs with `whole` covariates, by their name and that of the `options` of these,
+        and the `ways` (exclusion, weights) that they say it of: those that leave treated LSOAs of two areas or more,
+        and comparison LSOAs."""
         import numpy as np
 
         series = world.series.get((outcome, window))
@@ -469,7 +538,7 @@ class _Matched:
         first, last = series.years[[0, -1]]
         start = world.starts[treatment]
         in_time = (start > first) & (start <= last)
-        here = series.whole[self.row] & (~self.treated | in_time[self.area])
+        here = whole & series.whole[self.row] & (~self.treated | in_time[self.area])
         kept: list[tuple[str, ...]] = []
         weights, said = [], []
         for exclusion, some in itertools.groupby(ways, key=lambda way: way[0]):
@@ -490,28 +559,31 @@ class _Matched:
                 said.append(counts)
         if not kept:
             return [], {}
-        return kept, self._said(world, series, treatment, np.stack(weights), Counts.of(said))
+        return kept, self._said(world, series, treatment, np.stack(weights), Counts.of(said), options)
 
     def _said(
-        self, world: World, series: Series, treatment: str, w: Floats, counts: Counts
+        self,
+        world: World,
+        series: Series,
+        treatment: str,
+        w: Floats,
+        counts: Counts,
+        options: dict[str, list[int]],
     ) -> dict[tuple[str, str], Said]:
         """What the estimators say of LSOAs weighed by `w` (q, n), by their name and that of covariates."""
         import numpy as np
 
-        study = world.draw.study
-        options = multiverse(study).covariates
         own = np.where(self.treated, w, 0.0)
-        if (year := study.treatments[treatment].year) is not None:
+        if (year := world.draw.study.treatments[treatment].year) is not None:
             s, treated = (sums(series.products[year], self.row, x, self.begins) for x in (w, own))
             found: dict[tuple[str, str], Said] = {}
-            for name, option in options.items():
-                columns = [world.columns.index(c) for c in option.columns]
-                of = at_one_start(s, treated, columns, len(world.columns), len(series.years), counts)
+            for name, columns in options.items():
+                of = at_one_start(s, treated, columns, world.x.shape[1], len(series.years), counts)
                 found |= {(estimator, name): said for estimator, said in of.items()}
             return found
         changes = series.changes
         assert changes is not None  # there is a treatment with dates
-        none = next(name for name, option in options.items() if not option.columns)
+        none = next(name for name, columns in options.items() if not columns)
         start = np.searchsorted(changes.starts, world.starts[treatment])
         at = np.clip(start, 0, len(changes.starts) - 1)[self.area]
         cohorts = partial(Cohorts.of, row=self.row, at=at, own=own, rest=w - own, begins=self.begins)
@@ -533,14 +605,22 @@ class _Matched:
         return asked, asked.first()
 
     def respondents(
-        self, world: World, asked: Answers, first: Floats, treatment: str, exclusion: str
+        self,
+        world: World,
+        asked: Answers,
+        first: Floats,
+        treatment: str,
+        exclusion: str,
+        whole: Mask,
+        options: dict[str, list[int]],
     ) -> Respondents | None:
         """The LSOAs in which persons answered, treated ones before their start too; None where no treated LSOAs of two
-        areas are left, or none to compare with. `asked` and `first` as `answers` has them."""
+        areas are left, or none to compare with. `asked` and `first` as `answers` has them, `whole` and `options` as
+        `adjusted` does."""
         import numpy as np
 
         start = np.where(self.treated, world.starts[treatment][self.area], np.nan)
-        ok = np.isfinite(first) & ~world.excluded[exclusion][self.row]
+        ok = np.isfinite(first) & whole & ~world.excluded[exclusion][self.row]
         ok &= ~self.treated | ((start > first) & (start <= asked.years[-1]))
         ok &= ok[self.head]
         if self._counts(ok) is None:
@@ -548,10 +628,7 @@ class _Matched:
         kept = np.flatnonzero(ok)
         cluster = np.repeat(np.arange(len(self.begins)), np.diff(self.begins, append=len(self.row)))
         own = world.x[self.row[kept]]
-        x = {
-            k: own[:, np.isin(world.columns, option.columns)]
-            for k, option in multiverse(world.draw.study).covariates.items()
-        }
+        x = {name: own[:, sorted(columns)] for name, columns in options.items()}
         return Respondents(
             asked.of(kept), start[kept], self.area[kept], self.weight[kept],
             np.flatnonzero(np.diff(cluster[kept], prepend=-1)), x,
