@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -119,9 +120,9 @@ def test_outcomes_of_the_study_are_estimated_as_its_main_analysis_does_too() -> 
         assert specifications.years_of(m, o, window) == (o.first_year, o.last_year)
 
 
-def exclusion(column: str, *values: str | bool) -> dict[str, object]:
-    """One more exclusion than the study has."""
-    return {"exclusion": {**own()[1].exclusion, "odd": Choice("why", "Odd", (column,), values)}}
+def option(dimension: str, name: str = "odd", **settings: Any) -> dict[str, object]:
+    """A dimension with one more option than the study has, or with another in the place of one."""
+    return {dimension: {**getattr(own()[1], dimension), name: Choice("why", "Odd", **settings)}}
 
 
 @pytest.mark.parametrize(
@@ -131,16 +132,56 @@ def exclusion(column: str, *values: str | bool) -> dict[str, object]:
         ({"outcomes": ("happiness",), "rules": ()}, "estimator ancova, matched_change is left for happiness"),
         ({"rules": (Rule({"estimator": ("twfe",)}, "why", ("violence",)),)}, "no outcome of the multiverse 'violence'"),
         ({"draws": 20}, "draws: 20 is out of range"),
+        ({"outcomes": ()}, "multiverse.outcomes: none is named"),
+        ({"outcomes": ("samhi", "burglary", "samhi")}, "outcomes: samhi is named twice"),
+        (
+            {"rules": (Rule({"window": ("all",), "comparison": ()}, "why"),)},
+            r"rules\[0\].comparison: it names no option",
+        ),
+        (option("covariates", columns=("imd", "imd")), "covariates.odd: imd is named twice"),
+        (option("covariates", columns=("imd",), values=("x",)), "covariates.odd.values: it would do nothing"),
+        (option("estimator", "twfe", columns=("imd",)), "estimator.twfe.columns: it would do nothing"),
+        (option("exclusion", first_year=2012), "odd.first_year: it would do nothing. .* has columns, values, label"),
+        (option("covariates", columns=("imd_msoa", "imd")), "covariates.odd: it is deprivation by another name"),
+        (option("covariates"), "covariates.odd: it is none by another name"),
+        (option("exclusion", columns=("rural",), values=(True,)), "exclusion.odd: it is rural by another name"),
+        (option("window", first_year=2011, last_year=2018), "window.odd: it is to_2018 by another name"),
         ({"bands": 0}, "bands: 0 is out of range"),
         ({"weights": {}}, "weights: it has no option"),
         ({"rules": (Rule({"estimator": ("ols",)}, "why"),)}, "no option 'ols'"),
         ({"rules": (Rule({}, "why"),)}, "rules out everything"),
         ({"rules": (Rule({"window": ("all", "to_2018", "to_2020")}, "why"),)}, "no specification is left"),
-        (exclusion("rural", "true"), 'exclusion.odd: "true" is no value of rural. Choose from true, false.'),
-        (exclusion("region", True), 'exclusion.odd: true is no value of region. Choose from "North East"'),
-        (exclusion("region", "London", "Londn"), 'exclusion.odd: "Londn" is no value of region'),
-        (exclusion("rural", True, False), "exclusion.odd: every value of rural is left out"),
-        (exclusion("imd", "high"), "exclusion.odd: column imd holds numbers"),
+        (
+            option("exclusion", columns=("rural",), values=("true",)),
+            'exclusion.odd: "true" is no value of rural. Choose from true, false.',
+        ),
+        (
+            option("exclusion", columns=("region",), values=(True,)),
+            'exclusion.odd: true is no value of region. Choose from "North East"',
+        ),
+        (
+            option(
+                "exclusion",
+                columns=("region",),
+                values=(
+                    "London",
+                    "Londn",
+                ),
+            ),
+            'exclusion.odd: "Londn" is no value of region',
+        ),
+        (
+            option(
+                "exclusion",
+                columns=("rural",),
+                values=(
+                    True,
+                    False,
+                ),
+            ),
+            "exclusion.odd: every value of rural is left out",
+        ),
+        (option("exclusion", columns=("imd",), values=("high",)), "exclusion.odd: column imd holds numbers"),
     ],
 )
 def test_a_multiverse_that_cannot_be_is_refused_by_name(change: dict[str, object], message: str) -> None:

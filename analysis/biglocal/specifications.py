@@ -8,7 +8,7 @@ where it cannot be: no year before or after the start in its window, or sets whe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ SURVEY = {  # what there is for an outcome of persons, other persons every year
     "weights": ("survey", "respondents", "areas"),
     "definition": ("as_measured",),
 }
+SETTINGS = {"covariates": ("columns",), "exclusion": ("columns", "values"), "window": ("first_year", "last_year")}
 DEFINITIONS = {"as_measured": "As measured", "winsorised": "Winsorised, 1st and 99th percentile"}
 SETS = ("nearest", "optimal")  # methods with a treated LSOA for every comparison LSOA, whose weight can follow it
 NO_PERSONS = "An outcome of LSOAs has no respondents to weigh."
@@ -187,6 +188,11 @@ def _check_values(where: str, column: str, values: tuple[str | bool, ...], refus
         refuse(where, f"every value of {column} is left out", "Leave some in.")
 
 
+def _twice(names: Sequence[str]) -> str:
+    """The first that is there before, or none."""
+    return next((name for i, name in enumerate(names) if name in names[:i]), "")
+
+
 def check(study: Study, file: str, named: Callable[..., None], covariates: list[str], columns: Collection[str]) -> None:
     """Refuse a multiverse that names what does not exist, or leaves nothing. `named` looks a name up."""
     m = study.multiverse
@@ -197,6 +203,10 @@ def check(study: Study, file: str, named: Callable[..., None], covariates: list[
     def refuse(where: str, seen: object, todo: str) -> None:
         raise StudyError(f"{file}: {at}.{where}: {seen}. {todo}")
 
+    if not m.outcomes:
+        refuse("outcomes", "none is named", "Name one or more, or take [multiverse] out.")
+    if twice := _twice(m.outcomes):
+        refuse("outcomes", f"{twice} is named twice", "Name each once.")
     known = [o.name for o in study.outcomes.values() if o.table in ("area_panel", "survey")]
     for name in m.outcomes:
         named(f"{at}.outcomes", name, known, "outcome of the area panel or the survey")
@@ -217,12 +227,25 @@ def check(study: Study, file: str, named: Callable[..., None], covariates: list[
                 refuse(f"{dimension}.{name}", "it has no reason", "Say why it could have been chosen.")
             if " | " in name:
                 refuse(f"{dimension}.{name}", "' | ' parts the options of a name", "Use another name.")
+            own = SETTINGS.get(dimension, ())
+            for setting in ("columns", "values", "first_year", "last_year"):
+                if getattr(option, setting) and setting not in own:
+                    todo = f"Take it out: an option of {dimension} has {', '.join((*own, 'label', 'reason'))}."
+                    refuse(f"{dimension}.{name}.{setting}", "it would do nothing", todo)
     for name in m.comparison:
         if study.comparisons[name].level == "area":
             refuse(f"comparison.{name}", "it matches whole areas", "Name comparisons of LSOAs.")
     for name, option in m.covariates.items():
         for column in option.columns:
             named(f"{at}.covariates.{name}", column, covariates, "numeric column of table areas")
+        if twice := _twice(option.columns):
+            refuse(f"covariates.{name}", f"{twice} is named twice", "Name each once.")
+    for dimension, settings in SETTINGS.items():
+        named_so: dict[object, str] = {}
+        for name, option in getattr(m, dimension).items():
+            same = tuple(v if isinstance(v := getattr(option, x), int) else frozenset(v) for x in settings)
+            if (other := named_so.setdefault(same, name)) != name:
+                refuse(f"{dimension}.{name}", f"it is {other} by another name", "Take one of them out.")
     for name, option in m.exclusion.items():
         if bool(option.columns) != bool(option.values) or len(option.columns) > 1:
             refuse(f"exclusion.{name}", "a column goes with its values", "Give one column and values, or neither.")
@@ -237,6 +260,8 @@ def check(study: Study, file: str, named: Callable[..., None], covariates: list[
             named(f"{at}.rules[{i}].outcomes", name, m.outcomes, "outcome of the multiverse")
         for dimension, options in rule.out.items():
             named(f"{at}.rules[{i}]", dimension, DIMENSIONS, "dimension")
+            if not options:
+                refuse(f"rules[{i}].{dimension}", "it names no option", "Name one or more, or take it out.")
             for name in options:
                 named(f"{at}.rules[{i}].{dimension}", name, getattr(m, dimension), "option")
         if not rule.out:

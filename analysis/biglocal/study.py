@@ -22,6 +22,7 @@ from biglocal import specifications
 from biglocal.data.tables import COVARIATES, EXPOSURES, FIRST_YEAR, LAST_YEAR, TABLES, WAVES
 from biglocal.model import (
     Analysis,
+    Choice,
     Comparison,
     CostBenefit,
     Equity,
@@ -29,8 +30,10 @@ from biglocal.model import (
     Exposure,
     Grid,
     Input,
+    Multiverse,
     Outcome,
     Respondents,
+    Rule,
     Scenario,
     Study,
     StudyError,
@@ -260,6 +263,8 @@ def _record(where: tuple[str | int, ...]) -> type[Any] | None:
     if where[0] == MONEY:
         inner = {"inputs": Input, "scenarios": Scenario, "equity": Equity}
         return inner.get(str(where[1]), CostBenefit) if len(where) > 1 else CostBenefit
+    if where[0] == "multiverse":
+        return Multiverse if len(where) < 3 else Rule if where[1] == "rules" else Choice
     return records.get(str(where[0]))
 
 
