@@ -60,7 +60,8 @@ VERBS = {  # session: what `biglocal` is called with, what `nox -l` says, and th
 def _verb(words: list[str], doc: str, lock: str = "run") -> Callable[[nox.Session], None]:
     def run(session: nox.Session) -> None:
         _install(session, lock)
-        session.run("biglocal", *words, *session.posargs)
+        own = any(w.startswith("--only") for w in session.posargs)  # of the user, instead of the session's
+        session.run("biglocal", *(w for w in words if not (own and w.startswith("--only"))), *session.posargs)
 
     run.__doc__ = doc
     return run

@@ -80,7 +80,8 @@ def test_the_first_to_be_refused_is_said_in_its_turn(way: Pool) -> None:
 
 
 def test_what_was_done_is_not_done_again(way: Pool, tmp_path: Path) -> None:
-    calls = Pool(way.engine, tmp_path)
+    said: list[str] = []
+    calls = Pool(way.engine, tmp_path, said.append)
     first = calls.ordered(iter(ITEMS), "part/name")
     begun = [next(first) for _ in range(7)]
     first.close()  # as a run that ends here
@@ -89,6 +90,7 @@ def test_what_was_done_is_not_done_again(way: Pool, tmp_path: Path) -> None:
     other = [(refused, (9,)) if i in done else item for i, item in enumerate(ITEMS)]  # were they called, they would say
     assert list(calls.ordered(iter(other), "part/name")) == PLAIN
     assert begun == PLAIN[:7]
+    assert said == [f"part: {len(done)} tasks were done by a run that was stopped"]
     assert list(calls.ordered(((refused, (i,)) for i in range(2)), "part/other")) == [0, 1]
     forget(tmp_path, ["part/other"])
     assert [p.name for p in (tmp_path / "part").iterdir()] == ["name"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,10 +29,20 @@ def _say(text: str) -> None:
 def _progress(total: int) -> Iterator[Callable[[int], None]]:
     """A bar with the time left, on the error stream; quiet lines where nobody watches a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.text import Text
+
+    class Left(ProgressColumn):
+        """By the mean pace since the start: workers' results come in bursts, after which rich's own says 2 seconds."""
+
+        def render(self, task: Task) -> Text:
+            if not task.completed or task.total is None:
+                return Text("-:--:--", style="progress.remaining")
+            left = (task.elapsed or 0) * (task.total - task.completed) / task.completed
+            return Text(str(timedelta(seconds=round(left))), style="progress.remaining")
 
     console = Console(stderr=True)
-    columns = (TextColumn("estimating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("estimating"), BarColumn(), MofNCompleteColumn(), Left())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("estimating", total=total)
         yield lambda n: bar.advance(task, n)
@@ -55,6 +67,7 @@ def _downloads() -> Iterator[Callable[[str], Callable[[int, int | None], None]]]
         yield start
 
 
+MANY = 8  # worker processes a core, at most
 Outputs = Annotated[Path | None, typer.Option(help="Folder for the outputs (default: outputs/ of the project).")]
 Draws = Annotated[str, typer.Option(help="Resampling draws: quick or full.")]
 StudyFile = Annotated[Path | None, typer.Option("--study", help="Another study file than analysis/study.toml.")]
@@ -85,6 +98,8 @@ def reproduce(
     from biglocal.study import PATH
 
     _draws(draws)
+    if jobs > MANY * (cores := os.cpu_count() or 1):
+        raise BiglocalError(f"--jobs {jobs}: this machine has {cores} cores, and more processes only share them.")
     if budget and only:
         raise BiglocalError("--budget chooses exhibits, --only names them. Give one of the two.")
     try:

@@ -77,10 +77,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Calls functions with arguments: `engine` runs them elsewhere, None here; `folder` keeps results of `ordered`."""
+    """Calls functions with arguments: `engine` runs them elsewhere, None here; `folder` keeps results of `ordered`, and
+    `say` is told when a run finds some there."""
 
     engine: _Engine | None = None
     folder: Path | None = None
+    say: Callable[[str], None] = lambda _: None
 
     def each(self, items: Iterable[Item]) -> Iterator[Any]:
         """Results as they come. Raises what the first function to fail raised."""
@@ -96,6 +98,8 @@ class Pool:
         """
         with _kept(self.folder / name if self.folder and name else None) as (there, keep):
             waiting = dict(there)
+            if there:
+                self.say(f"{name.partition('/')[0]}: {len(there)} tasks were done by a run that was stopped")
             fresh = ((n, item) for n, item in enumerate(items) if n not in there)
             turn = 0
             with closing(self._calls(fresh)) as calls:
@@ -188,7 +192,7 @@ def pool(
 
     `scheduler`: an address (tcp://… or tls://…), or local:N for a cluster of N processes on this machine. `folder`
     takes what may hold confidential rows: what is sent to processes of this machine, and results of `ordered`. `say`
-    is told that a cluster's workers are waited for.
+    is told that a cluster's workers are waited for, and what was done before.
 
     Raises `BiglocalError` where the scheduler cannot be reached or goes, no worker is there for a minute, Dask is not
     installed, or a worker lacks this package or has another version of it, of its libraries or of Python.
@@ -197,12 +201,12 @@ def pool(
         shutil.rmtree(left, ignore_errors=True)
     if scheduler:
         with _cluster(scheduler, folder, say) as engine:
-            yield Pool(engine, folder)
+            yield Pool(engine, folder, say)
     elif jobs > 1:
         with _processes(jobs, folder) as engine:
-            yield Pool(engine, folder)
+            yield Pool(engine, folder, say)
     else:
-        yield Pool(None, folder)
+        yield Pool(None, folder, say)
 
 
 def check(scheduler: str) -> None:

@@ -216,6 +216,21 @@ def test_a_covariate_that_is_collinear_is_named(name: str) -> None:
         estimator(name)(replace(sample, covariates=("x",)))
 
 
+@pytest.mark.parametrize("name", ["twfe", "event_study", "ancova"])
+def test_rounding_does_not_make_a_collinear_covariate_pass(name: str) -> None:
+    """What is treatment, or another covariate, on another scale leaves no more than rounding does, which differs."""
+    for seed in range(20):
+        s = panel(seed=seed, units=120, years=6, start=4, effect=0.3, clusters=20)
+        one = np.random.default_rng(seed).normal(50, 9, s.frame["unit"].max() + 1)[s.frame["unit"]]
+        if name != "ancova":  # which takes covariates that do not move
+            one = one * (1 + 0.1 * s.frame["time"])
+        treated = s.frame["treated"] if name == "ancova" else s.frame["d"]
+        frame = s.frame.assign(one=one, other=1000 + 0.37 * one, dose=3.7 * treated + 1.1)
+        for covariates in (("one", "other"), ("dose",)):
+            with pytest.raises(Inapplicable, match="collinear"):
+                estimator(name)(replace(s, frame=frame, covariates=covariates))
+
+
 def test_unbalanced_panels_are_taken() -> None:
     for name in PANEL:
         fit = estimator(name)(with_frame(base(name), lambda f: f.sample(frac=0.8, random_state=1)))

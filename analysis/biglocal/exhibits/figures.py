@@ -834,7 +834,7 @@ def multiverse(canvas: Canvas) -> Figure:
         if any(r.level.split(" | ")[specifications.DIMENSIONS.index(d)] == o for r in canvas.rows if " | " in r.level)
     ]
     curve, below = 2.1, pitch * len(lines)
-    height = curve + below + 0.95
+    height = curve + below + 1.15
     figure = Figure(figsize=(WIDTH, height))
     shape = {
         "height_ratios": [curve, below],
@@ -842,7 +842,7 @@ def multiverse(canvas: Canvas) -> Figure:
         "wspace": 0.24 if len(panels) < 3 else 0.42,
     }
     axes = figure.subplots(2, len(panels), squeeze=False, sharex="col", gridspec_kw=shape)
-    figure.subplots_adjust(left=0.36, right=0.965, top=1 - 0.36 / height, bottom=0.46 / height)
+    figure.subplots_adjust(left=0.36, right=0.965, top=1 - 0.48 / height, bottom=0.54 / height)
     for j, (outcome, rows) in enumerate(panels):
         upper, lower = axes[0, j], axes[1, j]
         specs = sorted((r for r in rows if r.term == "specification"), key=lambda r: (_value(r.estimate), r.level))
@@ -876,8 +876,9 @@ def multiverse(canvas: Canvas) -> Figure:
         for i in range(1, len(lines)):
             same = lines[i][0] == lines[i - 1][0]
             lower.axhline(i - 0.5, color="white" if same else DARK, linewidth=0.8 if same else 0.5)
-        upper.set_title(outcome.label, pad=11)
-        upper.text(0.5, 1.015, outcome.unit, transform=upper.transAxes, ha="center", va="bottom", fontsize=6.5)
+        upper.set_title(outcome.label, pad=19)
+        said = outcome.unit if outcome.better == "neither" else f"{outcome.unit},\n{outcome.better} is better"
+        upper.text(0.5, 1.015, said, transform=upper.transAxes, ha="center", va="bottom", fontsize=6.5)
         upper.locator_params(axis="y", nbins=6)
         upper.set_xlim(0, 100)
         upper.tick_params(axis="x", length=0, labelbottom=False)
@@ -886,7 +887,7 @@ def multiverse(canvas: Canvas) -> Figure:
         lower.set_xticks([0, 50, 100], ["smallest", middle, "largest"], fontsize=6.3)
         for text, side in zip(lower.get_xticklabels(), ("left", "center", "right"), strict=True):
             text.set_horizontalalignment(side)  # within the panel: the next is near
-        lower.set_xlabel(f"by size; {outcome.better} is better")
+        lower.set_xlabel("by size")
         words = [specifications.label(study, d, o) for d, o in lines]
         lower.set_yticks(range(len(lines)), words if j == 0 else [""] * len(lines), fontsize=6)
         if j == 0:

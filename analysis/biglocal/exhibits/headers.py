@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: `value` of the one row of the line that fits `where`; `when` names the kinds of run that show it."""
+    """One column: `value` of the one row of the line that fits `where`; `when` names the kinds of run that show it.
+
+    `each`: one such column for each outcome of the multiverse, which stands for `{outcome}` in `head`.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = type_config
     head: str
@@ -31,6 +34,7 @@ class Column:
     format: str = ""
     when: tuple[Literal["SYNTHETIC", "PLACEBO", "REAL"], ...] = ()
     width: float = 0.0
+    each: bool = False
 
 
 @dataclass(frozen=True, slots=True)

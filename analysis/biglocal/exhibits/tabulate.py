@@ -158,14 +158,15 @@ def check(press: Press, header: Header, file: str) -> None:
         "rows": (*COLUMNS, *DERIVED), "run": RUN_VALUES, "published": PUBLISHED_VALUES,
         "environment": ENVIRONMENT_VALUES, "multiverse": MULTIVERSE_VALUES,
     }[header.source]  # fmt: skip
-    for i, column in enumerate(header.columns):
+    for i, column in enumerate(_columns(press, header)):
         named(f"columns[{i}] ({column.head}).value", column.value, values, "value")
         if column.format:
             named(f"columns[{i}] ({column.head}).format", column.format, FORMATS, "format")
         press.check_select(column.where, f"{file}: columns[{i}] ({column.head}).where")
         if header.source == "multiverse" and list(column.where) != ["outcome"] * (column.value == "count"):
             raise StudyError(
-                f"{file}: columns[{i}] ({column.head}): give where = {{ outcome = … }} to count, and to no other."
+                f"{file}: columns[{i}] ({column.head}): give each = true, or where = {{ outcome = … }}, to count, "
+                f"and to no other."
             )
     if header.kind != "table":
         named("figure", header.figure, figures.FIGURES, "figure")
@@ -296,9 +297,22 @@ class _Found:
     row: Row | None = None
 
 
+def _columns(press: Press, header: Header) -> list[Column]:
+    """The header's columns, those that are for `each` outcome of the multiverse once for each."""
+    m, out = press.study.multiverse, []
+    for c in header.columns:
+        names = m.outcomes if c.each and m else ()
+        own = [
+            replace(c, head=c.head.replace("{outcome}", press.study.outcomes[o].label), where={**c.where, "outcome": o})
+            for o in names
+        ]
+        out += own if c.each else [c]
+    return out
+
+
 def _table(press: Press, template: Template, rows: Sequence[Row]) -> Table:
     header = template.header
-    columns = [c for c in header.columns if not c.when or kind(press.run) in c.when]
+    columns = [c for c in _columns(press, header) if not c.when or kind(press.run) in c.when]
     if header.source == "rows":
         _check_terms(press, template, rows, columns)
         lines = _lines(press, header, rows)
@@ -620,7 +634,7 @@ def _multiverse_lines(press: Press) -> list[dict[str, _Found]]:
         reason: [lost.get(reason, 0) for _, lost in found.values()] for _, lost in found.values() for reason in lost
     }
     lines += [("Ruled out", "", reason, n) for reason, n in sorted(reasons.items(), key=lambda x: (-sum(x[1]), x[0]))]
-    lines.append(("All", "", "Left.", [len(kept) for kept, _ in found.values()]))
+    lines.append(("All", "", "Remain.", [len(kept) for kept, _ in found.values()]))
     out = []
     for group, option, reason, counts in lines:
         of = dict.fromkeys(press.study.outcomes, 0) | dict(zip(found, counts, strict=True))
