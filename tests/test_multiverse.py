@@ -296,6 +296,30 @@ def test_an_outcome_that_begins_after_a_start_has_no_specification_of_it() -> No
         multiverse.summary(made, 0, seen[0], np.full((99, len(made.specs), 3), np.nan))
 
 
+def test_years_without_any_value_are_in_no_window_as_on_the_ordinary_path() -> None:
+    draw = small(outcomes=1)
+    panel = draw.tier.table("area_panel")
+    late = panel.assign(y0=panel["y0"].where(panel["year"] > 2012))
+    draw = replace(draw, tier=replace(draw.tier, _kept={**draw.tier._kept, "area_panel": late}))
+    made = world(draw)
+    seen = multiverse.once(made, made.draw)
+    there = np.isfinite(seen[0, :, 0])
+    assert there.sum() > 30
+    for s, has, said in zip(made.specs, there, seen[0], strict=True):
+        if not has:
+            with pytest.raises(Inapplicable):
+                multiverse.fit(draw, "y0", s)
+            continue
+        fit = multiverse.fit(draw, "y0", s)
+        assert said[:2] == pytest.approx(multiverse.average(fit), abs=1e-10), s.name
+        assert tuple(said[2:5]) == (fit.n_units, fit.n_treated, fit.n_clusters), s.name
+    rng = np.random.default_rng(1)
+    null = 1 + rng.random((99, len(made.specs), 3))
+    assert (
+        "No LSOA has a value in 2011, 2012: windows are without." in multiverse.summary(made, 0, seen[0], null).caution
+    )
+
+
 # --- laws ------------------------------------------------------------------------------------------------------
 
 

@@ -115,6 +115,8 @@ def reproduce(
         f"{done.estimated} analyses estimated, {done.reused} reused; {done.inapplicable} do not apply to this tier"
     )
     typer.echo(f"{len(done.written)} files written to {_short(done.out)}")
+    if only and done.estimated and not done.written:
+        typer.echo("no exhibit was named: `--only EXHIBIT` shows what was estimated, or a run of the whole")
     if done.left:
         typer.echo("beyond the budget, and what each adds to those above it:")
         for name, more in done.left.items():

@@ -131,8 +131,18 @@ def summary(world: World, outcome: int, seen: Floats, null: Floats) -> Fit:
         units, years = (max(of, default=0) for of in ([int(s.whole.sum()) for s in own], [len(s.years) for s in own]))
         rows = units * years
     specs = [s for s, its in zip(world.specs, mine, strict=True) if its]
-    level, caution = world.draw.study.policy.conf_level, " ".join([*world.unknown.values(), *_blank(world)])
+    said = [*world.unknown.values(), *_blank(world), *_absent(world, name)]
+    level, caution = world.draw.study.policy.conf_level, " ".join(f"{s.rstrip('.')}." for s in said)
     return curve.summary(specs, seen[mine], null[:, mine], level=level, units=units, rows=rows, caution=caution)
+
+
+def _absent(world: World, outcome: str) -> Iterator[str]:
+    """What is said of years of a window of which an outcome of LSOAs has no value at all."""
+    m, chosen = multiverse(world.draw.study), world.draw.study.outcomes[outcome]
+    spans = {w: years_of(m, chosen, w) for o, w in world.series if o == outcome}
+    wanted = {year for first, last in spans.values() for year in range(first, last + 1)}
+    if lost := sorted(wanted - {int(y) for (o, _), s in world.series.items() if o == outcome for y in s.years}):
+        yield f"No LSOA has a value in {', '.join(map(str, lost))}: windows are without."
 
 
 def _blank(world: World) -> Iterator[str]:
@@ -386,7 +396,8 @@ def _series(
     common: Sequence[int],
     dated: Sequence[Floats],
 ) -> Iterator[tuple[str, Series]]:
-    """An outcome of LSOAs by window, with the covariates `x` (N, K).
+    """An outcome of LSOAs by window, with the covariates `x` (N, K). A year of which no LSOA has a value is in no
+    window, as on the ordinary path.
 
     Raises `Inapplicable` where it has no values."""
     import numpy as np
@@ -416,7 +427,9 @@ def _series(
             made = np.where(np.isnan(made), np.nan, made >= outcome.at_least)
         values.append(np.nan_to_num(made * outcome.scale))
     for window, (begin, end) in windows.items():
-        span = slice(begin - first, end - first + 1)
+        span = np.arange(begin - first, end - first + 1)
+        there = span[np.isfinite(wide[:, span]).any(axis=0)]
+        span = there if len(there) > 1 else span
         whole = np.isfinite(wide[:, span]).all(axis=1)
         yield (
             window,

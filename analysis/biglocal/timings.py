@@ -199,5 +199,8 @@ def on_paper(
         of = (duration(turns * each * -(-count // n)) for n in cores)
         memory = f"{one[at].memory_mb * max(grown, 0.2) / 1024:.1f} GiB"
         lines.append(f"| {name} | {turns * count:,} | {duration(each)} | " + " | ".join(of) + f" | {memory} |")
-    least = "A core takes whole tasks; one long test's draws are shared out at a time. Of the last two lines one holds."
+    least = (
+        "A core takes whole tasks; one long test's draws are shared out at a time. Of the last two lines one holds. "
+        "Parts on request (`nox -l`: placebo, simulate, multiverse, recover) are not in it."
+    )
     return "\n".join([*lines, "", least])
