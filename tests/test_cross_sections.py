@@ -14,7 +14,7 @@ from biglocal.model import Analysis, Inapplicable, Outcome
 from biglocal.places import relisted
 from biglocal.sample import Draw
 from biglocal.specifications import SURVEY, Specification, expand
-from test_multiverse import numbered, own, partly_blank, small, world
+from test_multiverse import collinear, is_collinear, numbered, own, partly_blank, small, world
 
 MOOD = Outcome("mood", "Mood", "survey", "mood", "points", "lower", "made", 2011, 2019, codes_missing=(-8,))
 
@@ -189,24 +189,10 @@ def test_the_sample_of_a_specification_is_the_ordinary_one_where_it_chooses_as_t
 
 @pytest.mark.parametrize("fault", ["constant", "nought", "double"])
 def test_a_covariate_that_is_collinear_in_a_sample_has_no_estimate_there_as_on_the_ordinary_path(fault: str) -> None:
-    draw = asked(comparisons=("pool",), persons=4_000)
-    m, areas = draw.study.multiverse, draw.tier.table("areas")
-    assert m is not None
-    made = {
-        "constant": areas["rural"].astype(float) * 0.3,  # where the exclusion leaves urban LSOAs alone
-        "nought": areas["imd"] * 0,
-        "double": 3 - 0.7 * areas["imd"],
-    }[fault]
-    columns = ("imd", "made") if fault == "double" else ("made",)
-    covariates = {**m.covariates, "deprivation": replace(m.covariates["deprivation"], columns=columns)}
-    chosen = replace(m, covariates=covariates, treatment={"common_start": m.treatment["common_start"]})
-    draw = replace(
-        draw, study=replace(draw.study, multiverse=chosen),
-        tier=replace(draw.tier, _kept={**draw.tier._kept, "areas": areas.assign(made=made)}),
-    )  # fmt: skip
+    draw = collinear(asked(comparisons=("pool",), persons=4_000), fault)
     built = world(draw)
     seen = multiverse.once(built, built.draw)[0]
-    singular = [s.covariates == "deprivation" and (s.exclusion == "rural" or fault != "constant") for s in built.specs]
+    singular = [is_collinear(s, fault) for s in built.specs]
     np.testing.assert_array_equal(np.isnan(seen[:, 0]), singular)
     for i in [singular.index(True), len(singular) - 1 - singular[::-1].index(True)] if fault != "double" else []:
         with pytest.raises(Inapplicable, match="collinear"):

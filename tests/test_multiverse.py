@@ -478,10 +478,8 @@ def test_the_sample_of_a_specification_is_the_ordinary_one_where_it_chooses_as_t
     pd.testing.assert_frame_equal(multiverse.sample(draw, "y1", spec).frame, plain.frame)
 
 
-@pytest.mark.parametrize("fault", ["constant", "nought", "double", "treatment"])
-def test_a_covariate_that_is_collinear_in_a_sample_has_no_estimate_there_as_on_the_ordinary_path(fault: str) -> None:
-    """Rounding leaves singular cross-products regular, and what was made of them any number at all."""
-    draw = small(outcomes=1)
+def collinear(draw: Draw, fault: str, **covariates: tuple[str, ...]) -> Draw:
+    """One start, and an option `deprivation` of covariates at fault in some samples or all; `covariates`: more."""
     m, areas = draw.study.multiverse, draw.tier.table("areas")
     assert m is not None
     made = {
@@ -490,17 +488,27 @@ def test_a_covariate_that_is_collinear_in_a_sample_has_no_estimate_there_as_on_t
         "double": 3 - 0.7 * areas["imd"],
         "treatment": areas["area_id"].notna() * 0.1,
     }[fault]
-    columns = ("imd", "made") if fault == "double" else ("made",)
-    covariates = {**m.covariates, "deprivation": replace(m.covariates["deprivation"], columns=columns)}
-    covariates["other"] = replace(m.covariates["deprivation"], columns=("imd",))
-    chosen = replace(m, covariates=covariates, treatment={"common_start": m.treatment["common_start"]})
-    draw = replace(
+    columns = {"deprivation": ("imd", "made") if fault == "double" else ("made",)} | covariates
+    options = {name: replace(m.covariates["deprivation"], columns=own) for name, own in columns.items()}
+    chosen = replace(m, covariates=m.covariates | options, treatment={"common_start": m.treatment["common_start"]})
+    return replace(
         draw, study=replace(draw.study, multiverse=chosen),
         tier=replace(draw.tier, _kept={**draw.tier._kept, "areas": areas.assign(made=made)}),
     )  # fmt: skip
+
+
+def is_collinear(s: Specification, fault: str) -> bool:
+    """Whether a specification of `collinear` has no estimate."""
+    return s.covariates == "deprivation" and (s.exclusion == "rural" or fault != "constant")
+
+
+@pytest.mark.parametrize("fault", ["constant", "nought", "double", "treatment"])
+def test_a_covariate_that_is_collinear_in_a_sample_has_no_estimate_there_as_on_the_ordinary_path(fault: str) -> None:
+    """Rounding leaves singular cross-products regular, and what was made of them any number at all."""
+    draw = collinear(small(outcomes=1), fault, other=("imd",))
     built = world(draw)
     seen = multiverse.once(built, built.draw)[0]
-    singular = [s.covariates == "deprivation" and (s.exclusion == "rural" or fault != "constant") for s in built.specs]
+    singular = [is_collinear(s, fault) for s in built.specs]
     np.testing.assert_array_equal(np.isnan(seen[:, :2]).all(axis=1), singular)
     for i in sorted({singular.index(k) for k in (True, False)} | set(range(0, len(singular), 5))):
         s = built.specs[i]

@@ -376,14 +376,10 @@ def _excluded(draw: Draw, frame: pd.DataFrame, name: str) -> Mask:
         known = _known(draw, frame, f"exclusion {name}", c)
         out |= frame[c].isin(list(option.values)).to_numpy(dtype=bool)
         if not out.any() or out[known].all():
-            there = sorted({str(v) for v in frame[c].dropna().unique()})
-            shown = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
-            if draw.tier.quiet:
-                shown = f"{len(there)} kinds, not shown"
             raise StudyError(
                 f"study.toml: multiverse.exclusion.{name}: {', '.join(map(str, option.values))} leaves out "
                 f"{'every one' if out.any() else 'none'} of the {draw.tier.name} tier's LSOAs whose {c} is known, "
-                f"which is {shown}. Correct the values, or take the option out."
+                f"which is {draw.tier.shown(frame[c], 12)}. Correct the values, or take the option out."
             )
     return out
 

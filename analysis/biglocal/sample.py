@@ -520,13 +520,10 @@ class Draw:
             level = classify(subgroup, values, reference)[at]
         for name in subgroup.levels:
             if not (level == name).any():
-                seen = sorted({str(v) for v in pd.unique(values.dropna())})
-                shown = ", ".join(seen[:8]) + (f" and {len(seen) - 8} more" if len(seen) > 8 else "")
-                if self.tier.quiet:
-                    shown = f"{len(seen)} kinds, not shown"
                 raise DataError(
                     f"{analysis.outcome}/{subgroup.name}: no rows left in subgroup '{name}' "
-                    f"({subgroup.column} has values {shown}); edit subgroups.{subgroup.name} in study.toml."
+                    f"({subgroup.column} has values {self.tier.shown(values, 8)}); edit "
+                    f"subgroups.{subgroup.name} in study.toml."
                 )
         return level
 

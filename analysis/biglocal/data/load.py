@@ -65,6 +65,13 @@ class Tier:
         """Whether no value of its rows may stand in a message: they are confidential."""
         return self.name == "secure"
 
+    def shown(self, values: pd.Series, most: int) -> str:
+        """The values there are, for an error: the first of them in order; where rows are confidential only how many."""
+        seen = sorted({str(v) for v in values.dropna().unique()})
+        if self.quiet:
+            return f"{len(seen)} kinds, not shown"
+        return ", ".join(seen[:most]) + (f" and {len(seen) - most} more" if len(seen) > most else "")
+
     def notes(self) -> tuple[str, ...]:
         """What was noticed of the data, in words. May read them."""
         return tuple(self._notes(self.request))

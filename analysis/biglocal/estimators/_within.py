@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 DENSE = 50_000_000  # cells of the table of larger by other levels that is kept dense: 400 MB
-TOLERANCE = (
-    1e-5  # a column is collinear when less than this share of its length is left: of squares 1e-10, above rounding
-)
+TOLERANCE = 1e-5  # a column is collinear when less than this share of its length is left (squared: above rounding)
 
 
 @dataclass(frozen=True, slots=True)

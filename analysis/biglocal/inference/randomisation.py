@@ -27,6 +27,7 @@ from biglocal.inference.regression import (
     parameters,
     refuse_another,
     regression,
+    resampled,
     sole_att,
 )
 from biglocal.model import Estimator, Fit, Inapplicable, Sample, Term
@@ -351,15 +352,12 @@ class Randomisation:
             conf_level=self.conf_level,
         )  # fmt: skip
         refuse_another(att, test.estimate, att.std_error, "randomisation inference")
-        term = replace(
-            att, std_error=float("nan"), df=float("nan"), statistic=test.statistic, p_value=test.p_value,
-            conf_low=test.conf_low, conf_high=test.conf_high,
-        )  # fmt: skip
         facts = {
             **self.fit.facts, "draws": test.draws, "enumerated": test.enumerated, "assignments": test.assignments,
             "assigned": self.assigned, "strata": self.strata, "statistic": self.statistic,
             "p_error": test.mc_error, "p_low": test.mc_low, "p_high": test.mc_high,
         }  # fmt: skip
+        term = resampled(att, test.statistic, test.p_value, test.conf_low, test.conf_high)
         bins = (replace(t, n_persons=att.n_persons, n_least=att.n_least) for t in distribution(test))
         return replace(self.fit, terms=(term, *bins), facts=facts)
 

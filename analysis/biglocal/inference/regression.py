@@ -9,7 +9,7 @@ which is exact; the rest of the nuisance becomes an orthonormal basis.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,6 +164,14 @@ def refuse_another(att: Term, estimate: float, std_error: float, what: str) -> N
             f"{what} tests the two-way fixed-effects ATT, {estimate:.6g}, and this estimator's is {att.estimate:.6g}. "
             f"Use cluster-robust inference for it."
         )
+
+
+def resampled(att: Term, statistic: float, p_value: float, conf_low: float, conf_high: float) -> Term:
+    """An ATT with the p-value and interval of resampling, which has no standard error and no degrees of freedom."""
+    return replace(
+        att, std_error=float("nan"), df=float("nan"), statistic=statistic, p_value=p_value, conf_low=conf_low,
+        conf_high=conf_high,
+    )  # fmt: skip
 
 
 def errors(std_error: NDArray[np.float64]) -> NDArray[np.float64]:

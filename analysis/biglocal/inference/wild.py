@@ -25,6 +25,7 @@ from biglocal.inference.regression import (
     parameters,
     refuse_another,
     regression,
+    resampled,
     sole_att,
 )
 from biglocal.model import Estimator, Fit, Inapplicable, Sample
@@ -325,13 +326,10 @@ def wild_bootstrap(
     s = scores(of_sample(sample), [cluster])
     test = wild_test(s, rng, kind=kind, draws=draws, conf_level=conf_level)
     refuse_another(att, test.estimate, test.std_error, "the wild cluster bootstrap")
-    term = replace(
-        att, std_error=float("nan"), df=float("nan"), statistic=test.statistic, p_value=test.p_value,
-        conf_low=test.conf_low, conf_high=test.conf_high,
-    )  # fmt: skip
     facts = {
         **fit.facts, "draws": test.draws, "enumerated": test.enumerated, "std_error": test.std_error, "weights": kind,
     }  # fmt: skip
+    term = resampled(att, test.statistic, test.p_value, test.conf_low, test.conf_high)
     return replace(fit, terms=(term,), facts=facts)
 
 
